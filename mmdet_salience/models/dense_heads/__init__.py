@@ -1,0 +1,5 @@
+"""Heads and their losses."""
+
+from .salience_detr_head import SalienceDETRHead
+
+__all__ = ['SalienceDETRHead']

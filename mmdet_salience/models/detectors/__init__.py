@@ -1,0 +1,5 @@
+"""Detectors."""
+
+from .salience_detr import SalienceDETR, SalienceInspection
+
+__all__ = ['SalienceDETR', 'SalienceInspection']

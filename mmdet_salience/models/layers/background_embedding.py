@@ -1,0 +1,74 @@
+"""Embedding of the tokens that filtering left behind (paper section 3.3, spec section 5)."""
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from .geometry import BatchGeometry
+
+
+def lookup(table: Tensor, length: int, sizes: Tensor) -> Tensor:
+    """Rows of a table for each cell of an axis, interpolated where the axis is too long.
+
+    Args:
+        table: (M, D).
+        length: Cells of the axis in the padded batch.
+        sizes: Cells of the axis in each image's canvas, (B,).
+
+    Returns:
+        (B, length, D). An axis of up to M cells reads the rows as they are; a longer one spreads
+        the M rows over its cells linearly.
+    """
+    last = table.size(0) - 1
+    cells = torch.arange(length, device=table.device, dtype=torch.float32)
+    step = (last / (sizes - 1).clamp(min=1)).clamp(max=1)
+    place = (cells[None] * step[:, None]).clamp(max=last)
+    below = place.floor()
+    share = (place - below)[..., None].to(table.dtype)
+    below = below.long()
+    above = (below + 1).clamp(max=last)
+    return torch.lerp(table[below], table[above], share)
+
+
+@MODELS.register_module()
+class AbsoluteBackgroundEmbedding(BaseModule):
+    """Learned column and row embeddings shared by all levels.
+
+    Args:
+        embed_dims: Channels C; the first half comes from the column, the second from the row.
+        num_embeddings: Entries of each table, M. Larger maps interpolate it.
+        init_cfg: MMEngine's initialisation config.
+    """
+
+    def __init__(
+        self, embed_dims: int = 256, num_embeddings: int = 200, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.row_embed = nn.Embedding(num_embeddings, embed_dims // 2)
+        self.col_embed = nn.Embedding(num_embeddings, embed_dims - embed_dims // 2)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw both tables from U(0, 1)."""
+        nn.init.uniform_(self.row_embed.weight)
+        nn.init.uniform_(self.col_embed.weight)
+
+    def forward(self, geometry: BatchGeometry) -> Tensor:
+        """Embed the tokens of all levels.
+
+        Args:
+            geometry: Sizes of the batch.
+
+        Returns:
+            (B, N, C).
+        """
+        sizes = torch.tensor(geometry.canvas_level_shapes, device=self.row_embed.weight.device)
+        levels = []
+        for level, (height, width) in enumerate(geometry.level_shapes):
+            rows = lookup(self.row_embed.weight, height, sizes[:, level, 0])
+            columns = lookup(self.col_embed.weight, width, sizes[:, level, 1])
+            columns = columns[:, None].expand(-1, height, -1, -1)
+            rows = rows[:, :, None].expand(-1, -1, width, -1)
+            levels.append(torch.cat((columns, rows), dim=-1).flatten(1, 2))
+        return torch.cat(levels, dim=1)

@@ -1,0 +1,161 @@
+"""Which tokens each encoder layer updates (paper section 3.2, spec section 3).
+
+Shapes: B images, L levels, T encoder layers, N tokens of all levels, K selected tokens.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from .geometry import BatchGeometry
+
+# Products such as 0.29 * 100 fall just below the whole number they mean.
+_ROUNDING = 1e-6
+
+
+def share_of(count: int, ratio: float) -> int:
+    """Whole number of tokens in a share: ``floor(count * ratio)`` free of rounding noise."""
+    return math.floor(count * ratio + _ROUNDING)
+
+
+def level_budgets(num_valid: Sequence[int], ratios: Sequence[float]) -> tuple[int, ...]:
+    """Tokens that one image keeps at each level.
+
+    Args:
+        num_valid: Tokens of each level that are not padding.
+        ratios: Share to keep at each level.
+
+    Returns:
+        ``int(num_valid * ratio)`` of each level.
+    """
+    return tuple(share_of(count, ratio) for count, ratio in zip(num_valid, ratios, strict=True))
+
+
+def layer_budgets(num_kept: int, ratios: Sequence[float]) -> tuple[int, ...]:
+    """Tokens that each encoder layer updates.
+
+    Args:
+        num_kept: Tokens the image keeps, all levels together.
+        ratios: Share that each layer updates.
+
+    Returns:
+        ``int(num_kept * ratio)`` of each layer, at least 1.
+    """
+    return tuple(max(1, share_of(num_kept, ratio)) for ratio in ratios)
+
+
+class TokenSelection(NamedTuple):
+    """The tokens of each encoder layer, nested sets in falling order of salience.
+
+    Attributes:
+        indices: Tokens of the first layers' largest set, (B, K); N marks an unused slot.
+        scores: Salience logits of these tokens, (B, K).
+        layer_counts: For each layer the number of tokens of each image.
+        is_even: Whether all images use the same number of tokens, so that no slot is unused.
+    """
+
+    indices: Tensor
+    scores: Tensor
+    layer_counts: tuple[tuple[int, ...], ...]
+    is_even: bool
+
+    def layer_indices(self, layer: int, num_tokens: int) -> Tensor:
+        """Tokens that a layer updates.
+
+        Args:
+            layer: Index of the encoder layer.
+            num_tokens: N, the mark of an unused slot.
+
+        Returns:
+            (B, K_t); image b uses its first ``layer_counts[layer][b]`` slots.
+        """
+        counts = self.layer_counts[layer]
+        indices = self.indices[:, : max(counts)]
+        if self.is_even:
+            return indices
+        used = slots_in_use(counts, indices.size(1), indices.device)
+        return indices.masked_fill(~used, num_tokens)
+
+
+def slots_in_use(counts: Sequence[int], num_slots: int, device: torch.device) -> Tensor:
+    """Mask (B, num_slots) that is True for the first ``counts[b]`` slots of image b."""
+    limit = torch.tensor(counts, device=device)
+    return torch.arange(num_slots, device=device)[None] < limit[:, None]
+
+
+@MODELS.register_module()
+class HierarchicalTokenFilter(BaseModule):
+    """Level filtering, then layer filtering.
+
+    Args:
+        level_ratios: Share of the valid tokens to keep at each level, finest first.
+        layer_ratios: Share of the kept tokens that each encoder layer updates; must not rise.
+        init_cfg: MMEngine's initialisation config.
+
+    Raises:
+        ValueError: A ratio is outside (0, 1], or the layers' ratios rise.
+    """
+
+    def __init__(
+        self,
+        level_ratios: Sequence[float] = (0.4, 0.8, 1.0, 1.0),
+        layer_ratios: Sequence[float] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2),
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        for name, ratios in (('level_ratios', level_ratios), ('layer_ratios', layer_ratios)):
+            if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
+                raise ValueError(f'{name} must be shares in (0, 1], got {tuple(ratios)}.')
+        if sorted(layer_ratios, reverse=True) != list(layer_ratios):
+            raise ValueError(f'layer_ratios must not rise, got {tuple(layer_ratios)}.')
+        self.level_ratios = tuple(level_ratios)
+        self.layer_ratios = tuple(layer_ratios)
+
+    def forward(
+        self, salience: Sequence[Tensor], padding_mask: Tensor, geometry: BatchGeometry
+    ) -> TokenSelection:
+        """Select the tokens of each layer.
+
+        Args:
+            salience: Salience logits (B, 1, H, W) of each level.
+            padding_mask: True for padded tokens, (B, N).
+            geometry: Sizes of the batch.
+
+        Returns:
+            The selection; it depends on each image alone.
+
+        Raises:
+            ValueError: The number of levels is not that of ``level_ratios``.
+        """
+        if len(self.level_ratios) != geometry.num_levels:
+            raise ValueError(
+                f'level_ratios has {len(self.level_ratios)} entries for {geometry.num_levels} '
+                'feature levels; give one ratio a level.'
+            )
+        budgets = [level_budgets(valid, self.level_ratios) for valid in geometry.num_valid_tokens]
+        is_even = len(set(budgets)) == 1
+        per_level = []
+        masks = padding_mask.split(geometry.level_sizes, dim=1)
+        starts = (sum(geometry.level_sizes[:level]) for level in range(geometry.num_levels))
+        for level, (score, mask, start) in enumerate(zip(salience, masks, starts, strict=True)):
+            counts = [budget[level] for budget in budgets]
+            top = score.flatten(1).masked_fill(mask, -torch.inf).topk(max(counts), dim=1)
+            values = top.values
+            if not is_even:
+                used = slots_in_use(counts, max(counts), values.device)
+                values = values.masked_fill(~used, -torch.inf)
+            per_level.append((values, top.indices + start))
+        scores = torch.cat([values for values, _ in per_level], dim=1)
+        indices = torch.cat([places for _, places in per_level], dim=1)
+        scores, order = scores.sort(dim=1, descending=True)
+        layers = zip(*(layer_budgets(sum(b), self.layer_ratios) for b in budgets), strict=True)
+        layer_counts = tuple(layers)
+        size = max(layer_counts[0])
+        return TokenSelection(
+            indices.gather(1, order)[:, :size], scores[:, :size], layer_counts, is_even
+        )

@@ -1,0 +1,120 @@
+"""Removal of redundant queries (paper section 3.4, spec section 6).
+
+Shapes: B images, N tokens of all levels, M candidates, Q queries.
+"""
+
+from typing import NamedTuple
+
+import torch
+from mmcv.ops import nms
+from mmdet.registry import TASK_UTILS
+from torch import Tensor
+
+from ..layers.geometry import BatchGeometry
+from ..layers.tokens import cell_grid
+
+
+class QuerySelection(NamedTuple):
+    """Tokens that become queries.
+
+    Attributes:
+        indices: Chosen tokens in order, (B, Q').
+        candidates: Tokens before redundancy removal in falling order of score, (B, M).
+        padding_mask: True for entries of ``indices`` that an image does not have, (B, Q'); None
+            where every image has Q'. Only images with fewer tokens than Q lack any.
+    """
+
+    indices: Tensor
+    candidates: Tensor
+    padding_mask: Tensor | None
+
+
+def suppress_neighbours(
+    cells: Tensor, groups: Tensor, iou_threshold: float, radius: float = 1.0
+) -> Tensor:
+    """Greedy NMS of boxes around grid cells, in the given order.
+
+    A cell at (x, y) has the box ``[x - radius, y - radius, x + radius, y + radius]``. With radius 1
+    the four neighbours overlap by 1/3, the diagonal ones by 1/7.
+
+    Args:
+        cells: Cell indices (x, y), best first within each image, (B, M, 2).
+        groups: Level of each cell, (B, M); levels and images do not suppress each other.
+        iou_threshold: Boxes that overlap a better one by more are removed.
+        radius: Half the side of a box, in cells.
+
+    Returns:
+        True for the survivors, (B, M).
+    """
+    batch_size, num_cells = groups.shape
+    extent = cells.max() + 2 * radius + 1  # moves groups apart
+    images = torch.arange(batch_size, device=cells.device)[:, None]
+    number = images * (groups.max() + 1) + groups
+    centers = (cells + (number * extent)[..., None]).flatten(0, 1)
+    boxes = torch.cat((centers - radius, centers + radius), dim=1)
+    order = torch.arange(num_cells, 0, -1, device=cells.device, dtype=boxes.dtype)
+    _, survivors = nms(boxes, order.repeat(batch_size), iou_threshold)
+    kept = torch.zeros(len(boxes), dtype=torch.bool, device=cells.device)
+    kept[survivors] = True
+    return kept.view(batch_size, num_cells)
+
+
+@TASK_UTILS.register_module()
+class QueryRedundancyNMS:
+    """Select queries among the best tokens, without neighbours of better ones.
+
+    The best ``candidate_factor * Q`` tokens of an image take part. Survivors come first, in order
+    of score; if fewer than Q survive, the best of the removed fill up. The choice depends on each
+    image alone.
+
+    Args:
+        iou_threshold: Overlap of two tokens' boxes above which the weaker one is redundant.
+        candidate_factor: Candidates a query.
+        radius: Half the side of a token's box, in cells of its level.
+    """
+
+    def __init__(
+        self, iou_threshold: float = 0.3, candidate_factor: int = 4, radius: float = 1.0
+    ) -> None:
+        if candidate_factor < 1:
+            raise ValueError(f'candidate_factor must be at least 1, got {candidate_factor}.')
+        self.iou_threshold = iou_threshold
+        self.candidate_factor = candidate_factor
+        self.radius = radius
+
+    def __call__(
+        self, scores: Tensor, padding_mask: Tensor, geometry: BatchGeometry, num_queries: int
+    ) -> QuerySelection:
+        """Select queries.
+
+        Args:
+            scores: Best class logit of each token, (B, N).
+            padding_mask: True for padded tokens, which are never chosen, (B, N).
+            geometry: Sizes of the batch.
+            num_queries: Q.
+
+        Returns:
+            The chosen tokens; ``Q' = min(Q, most valid tokens of an image)``.
+        """
+        num_candidates = min(self.candidate_factor * num_queries, geometry.num_tokens)
+        scores = scores.detach().masked_fill(padding_mask, -torch.inf)
+        candidates = scores.topk(num_candidates, dim=1).indices
+        cells = torch.cat([cell_grid(shape, scores.device) for shape in geometry.level_shapes])
+        levels = torch.cat(
+            [cells.new_full((size,), i) for i, size in enumerate(geometry.level_sizes)]
+        )
+        kept = suppress_neighbours(
+            cells[candidates], levels[candidates], self.iou_threshold, self.radius
+        )
+        # Survivors, then the removed, then padding; by score within each.
+        place = torch.arange(num_candidates, device=scores.device).expand_as(candidates)
+        place = place + num_candidates * (~kept)
+        place = place + 2 * num_candidates * padding_mask.gather(1, candidates)
+        available = [min(num_queries, sum(valid)) for valid in geometry.num_valid_tokens]
+        order = place.topk(max(available), dim=1, largest=False).indices
+        indices = candidates.gather(1, order)
+        if len(set(available)) == 1:
+            return QuerySelection(indices, candidates, None)
+        limit = torch.tensor(available, device=scores.device)[:, None]
+        missing = torch.arange(indices.size(1), device=scores.device)[None] >= limit
+        return QuerySelection(indices, candidates, missing)

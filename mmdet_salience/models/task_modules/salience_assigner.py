@@ -1,0 +1,108 @@
+"""Scale-independent supervision of the salience predictor (paper section 3.2, spec section 8).
+
+Shapes: B images, N tokens of all levels, M objects of an image.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from mmdet.registry import TASK_UTILS
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from ..layers.geometry import Size
+from ..layers.tokens import cell_grid
+
+
+def salience_targets(points: Tensor, ranges: Tensor, boxes: Tensor) -> Tensor:
+    """Salience of points given boxes.
+
+    With distances l, t, r, b of a point to the borders of a box that contains it, its salience is
+    ``1 - sqrt(dx^2 + dy^2) / 2``, where dx = (l - r) / (l + r) and dy = (t - b) / (t + b): 1 at the
+    centre, about 0.293 at a corner, whatever the box's size::
+
+        0.293 --- 0.5 --- 0.293
+          |        |        |
+         0.5 ----- 1 ----- 0.5
+          |        |        |
+        0.293 --- 0.5 --- 0.293
+
+    A point takes the largest value of its boxes. It keeps it only if a box that contains it has its
+    farthest border in the range of the point's level.
+
+    Args:
+        points: Pixel centres (x, y), (N, 2).
+        ranges: Lower (excluded) and upper (included) limit of the farthest border in pixels, for
+            each point, (N, 2).
+        boxes: (x1, y1, x2, y2) in pixels, (B, M, 4); empty boxes contain nothing.
+
+    Returns:
+        Salience in [0, 1], (B, N).
+    """
+    x, y = points[:, 0, None], points[:, 1, None]
+    x1, y1, x2, y2 = boxes[:, None].unbind(-1)  # each (B, 1, M)
+    left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y  # each (B, N, M)
+    nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
+    farthest = torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
+    inside = nearest > 0
+    in_range = inside & (farthest > ranges[:, :1]) & (farthest <= ranges[:, 1:])
+    tiny = torch.finfo(boxes.dtype).tiny
+    delta_x = (left - right) / (x2 - x1).clamp(min=tiny)
+    delta_y = (top - bottom) / (y2 - y1).clamp(min=tiny)
+    salience = 1 - torch.hypot(delta_x, delta_y) / 2
+    best = salience.masked_fill(~inside, 0).amax(dim=-1)
+    return best * in_range.any(dim=-1)
+
+
+@TASK_UTILS.register_module()
+class SalienceAssigner:
+    """Assign salience targets to the tokens of all levels.
+
+    Args:
+        level_ranges: For each level the lower (excluded) and upper (included) limit, in pixels, of
+            an object's farthest border from a token; finest level first.
+    """
+
+    def __init__(
+        self,
+        level_ranges: Sequence[Sequence[float]] = (
+            (-1, 64),
+            (64, 128),
+            (128, 256),
+            (256, math.inf),
+        ),
+    ) -> None:
+        self.level_ranges = tuple((float(low), float(high)) for low, high in level_ranges)
+
+    def assign(
+        self, gt_bboxes: Sequence[Tensor], level_shapes: Sequence[Size], batch_shape: Size
+    ) -> Tensor:
+        """Compute the targets of a batch.
+
+        Args:
+            gt_bboxes: For each image its boxes (x1, y1, x2, y2) in pixels of the padded batch,
+                (M, 4); M may be 0.
+            level_shapes: (height, width) of each level, finest first.
+            batch_shape: (height, width) of the padded batch in pixels.
+
+        Returns:
+            Targets in [0, 1], (B, N).
+
+        Raises:
+            ValueError: The number of levels is not that of ``level_ranges``.
+        """
+        if len(level_shapes) != len(self.level_ranges):
+            raise ValueError(
+                f'salience_assigner.level_ranges has {len(self.level_ranges)} entries for '
+                f'{len(level_shapes)} feature levels; give one range a level.'
+            )
+        boxes = pad_sequence([box.float() for box in gt_bboxes], batch_first=True)
+        if boxes.size(1) == 0:
+            boxes = boxes.new_zeros(boxes.size(0), 1, 4)
+        points, ranges = [], []
+        for (height, width), limits in zip(level_shapes, self.level_ranges, strict=True):
+            stride = boxes.new_tensor((batch_shape[1] / width, batch_shape[0] / height))
+            points.append((cell_grid((height, width), boxes.device) + 0.5) * stride)
+            ranges.append(boxes.new_tensor(limits).expand(height * width, 2))
+        return salience_targets(torch.cat(points), torch.cat(ranges), boxes)

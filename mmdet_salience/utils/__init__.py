@@ -1,0 +1,1 @@
+"""Helpers that are neither models nor data: environment checks and checkpoints."""

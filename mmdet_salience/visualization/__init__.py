@@ -1,0 +1,5 @@
+"""Drawings of what the detector finds and of what it considers salient."""
+
+from .salience import PanelRow, demo_panel, draw_detections, overlay_heatmap, salience_heatmap
+
+__all__ = ['PanelRow', 'demo_panel', 'draw_detections', 'overlay_heatmap', 'salience_heatmap']

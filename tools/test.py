@@ -1,0 +1,244 @@
+"""Test a detector: metrics, predictions in a file, painted pictures.
+
+Usage: ``python tools/test.py CONFIG CHECKPOINT [--out results.pkl] [--show-dir DIR] [--tta] ...``
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+TTA_META_KEYS = (
+    'img_id',
+    'img_path',
+    'ori_shape',
+    'img_shape',
+    'scale_factor',
+    'flip',
+    'flip_direction',
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Declare the command line.
+
+    Returns:
+        The parser.
+    """
+    parser = argparse.ArgumentParser(description='Test a detector.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file or address')
+    parser.add_argument(
+        '--work-dir',
+        help='folder of logs and metrics; by default the work_dir '
+        'of the config, else work_dirs/NAME_OF_THE_CONFIG',
+    )
+    parser.add_argument('--out', metavar='RESULTS.pkl', help='save the predictions to this file')
+    parser.add_argument('--show', action='store_true', help='show the predictions on screen')
+    parser.add_argument(
+        '--show-dir',
+        help='save painted pictures to this folder, which is relative to WORK_DIR/TIME',
+    )
+    parser.add_argument(
+        '--wait-time', type=float, default=2.0, help='seconds that --show shows a picture'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, such as '
+        'test_dataloader.batch_size=4 or key="[(a,b),(c,d)]" (no spaces)',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        default='none',
+        help='how the processes were started',
+    )
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch'
+    )
+    return parser
+
+
+def prefer_checkout() -> None:
+    """Make ``import mmdet_salience`` find the source checkout this script lies in, if any."""
+    checkout = Path(__file__).resolve().parents[1]
+    if (checkout / 'mmdet_salience').is_dir():
+        sys.path.insert(0, str(checkout))
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply what every run needs from the command line.
+
+    Args:
+        args: The command line.
+
+    Returns:
+        The config; its imports have run.
+
+    Raises:
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If the config has no test data.
+    """
+    if not Path(args.config).is_file():
+        raise FileNotFoundError(f'there is no config file {args.config}; check the path')
+    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
+        raise FileNotFoundError(f'there is no checkpoint {args.checkpoint}; check the path')
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    cfg.merge_from_dict(args.cfg_options or {})
+    for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
+        if cfg.get(key) is None:
+            raise ValueError(f'{args.config} has no {key}; add it to test with this config')
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    if cfg.get('default_scope') is None:
+        cfg.default_scope = 'mmdet'
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    return cfg
+
+
+def enable_drawing(cfg: Config, show: bool, show_dir: str | None, wait_time: float) -> None:
+    """Let the visualization hook paint every test picture; changes the config in place.
+
+    Args:
+        cfg: The config.
+        show: Whether to show the pictures on screen.
+        show_dir: Folder to save them to, if any.
+        wait_time: Seconds that a picture is shown.
+
+    Raises:
+        ValueError: If the config has no visualization hook.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if hook is None:
+        raise ValueError(
+            '--show and --show-dir need a hook that draws; set default_hooks = '
+            "dict(visualization=dict(type='DetVisualizationHook')) in the config"
+        )
+    hook.draw = True
+    if show:
+        hook.show = True
+        hook.wait_time = wait_time
+    if show_dir is not None:
+        hook.test_out_dir = show_dir
+
+
+def leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """Walk through dataset wrappers.
+
+    Args:
+        dataset: Config of a dataset or of a wrapper of one or several.
+
+    Yields:
+        The config of each dataset that is no wrapper.
+    """
+    inner = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else [])
+    if not inner:
+        yield dataset
+    for child in inner:
+        yield from leaf_datasets(child)
+
+
+def flip_pipeline(pipeline: Sequence[ConfigDict]) -> list[dict]:
+    """Let a test pipeline end in the picture and its mirror image.
+
+    Args:
+        pipeline: Test pipeline; its last step packs the inputs.
+
+    Returns:
+        The pipeline for test-time augmentation.
+    """
+    flips = [dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)]
+    pack = dict(type='PackDetInputs', meta_keys=TTA_META_KEYS)
+    augment = dict(type='TestTimeAug', transforms=[flips, [pack]])
+    return [*deepcopy(list(pipeline[:-1])), augment]
+
+
+def enable_tta(cfg: Config, nms_iou: float = 0.5, max_per_img: int = 100) -> None:
+    """Wrap the model in test-time augmentation; changes the config in place.
+
+    The config's ``tta_model`` and ``tta_pipeline`` are used where it has them, otherwise the
+    picture and its mirror image, merged by NMS.
+
+    Args:
+        cfg: The config.
+        nms_iou: IoU above which the default merge drops the weaker of two boxes.
+        max_per_img: Boxes that the default merge keeps in a picture.
+    """
+    if 'tta_model' not in cfg:
+        merge = dict(nms=dict(type='nms', iou_threshold=nms_iou), max_per_img=max_per_img)
+        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=merge)
+    for dataset in leaf_datasets(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.get('tta_pipeline') or flip_pipeline(dataset.pipeline)
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def prepare_config(args: argparse.Namespace) -> Config:
+    """Turn the command line into the config of the run.
+
+    Args:
+        args: The command line.
+
+    Returns:
+        The config.
+
+    Raises:
+        ValueError: If the predictions cannot be saved under the given name.
+    """
+    if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
+        raise ValueError(f'--out writes a pickle; let {args.out} end in .pkl or .pickle')
+    cfg = load_config(args)
+    if args.show or args.show_dir is not None:
+        enable_drawing(cfg, args.show, args.show_dir, args.wait_time)
+    if args.tta:
+        enable_tta(cfg)
+    return cfg
+
+
+def limit_dynamo_cache() -> None:
+    """Honour DYNAMO_CACHE_SIZE_LIMIT where the installed MMDetection knows it."""
+    try:
+        from mmdet.utils import setup_cache_size_limit_of_dynamo
+    except ImportError:
+        return
+    setup_cache_size_limit_of_dynamo()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Test.
+
+    Args:
+        argv: Command line without the program's name; that of the process by default.
+    """
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    prefer_checkout()
+    limit_dynamo_cache()
+    try:
+        cfg = prepare_config(args)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if args.out is not None:
+        from mmdet.evaluation import DumpDetResults
+
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()
