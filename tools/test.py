@@ -4,15 +4,16 @@ Usage: ``python tools/test.py CONFIG CHECKPOINT [--out results.pkl] [--show-dir 
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.config import Config, ConfigDict
+
+sys.path.append(str(Path(__file__).resolve().parent))  # for _common, however this is loaded
+
+from _common import add_run_options, build_runner, load_config, prepare_process
 
 TTA_META_KEYS = (
     'img_id',
@@ -32,13 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
         The parser.
     """
     parser = argparse.ArgumentParser(description='Test a detector.')
-    parser.add_argument('config', help='config file')
+    add_run_options(parser, 'metrics', 'test_dataloader.batch_size=4')
     parser.add_argument('checkpoint', help='checkpoint file or address')
-    parser.add_argument(
-        '--work-dir',
-        help='folder of logs and metrics; by default the work_dir '
-        'of the config, else work_dirs/NAME_OF_THE_CONFIG',
-    )
     parser.add_argument('--out', metavar='RESULTS.pkl', help='save the predictions to this file')
     parser.add_argument('--show', action='store_true', help='show the predictions on screen')
     parser.add_argument(
@@ -48,36 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--wait-time', type=float, default=2.0, help='seconds that --show shows a picture'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, such as '
-        'test_dataloader.batch_size=4 or key="[(a,b),(c,d)]" (no spaces)',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=('none', 'pytorch', 'slurm', 'mpi'),
-        default='none',
-        help='how the processes were started',
-    )
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch'
-    )
     return parser
 
 
-def prefer_checkout() -> None:
-    """Make ``import mmdet_salience`` find the source checkout this script lies in, if any."""
-    checkout = Path(__file__).resolve().parents[1]
-    if (checkout / 'mmdet_salience').is_dir():
-        sys.path.insert(0, str(checkout))
-
-
-def load_config(args: argparse.Namespace) -> Config:
-    """Read the config and apply what every run needs from the command line.
+def load_test_config(args: argparse.Namespace) -> Config:
+    """Read the config of a test of the given checkpoint.
 
     Args:
         args: The command line.
@@ -89,22 +61,12 @@ def load_config(args: argparse.Namespace) -> Config:
         FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If the config has no test data.
     """
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f'there is no config file {args.config}; check the path')
+    cfg = load_config(args)
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f'there is no checkpoint {args.checkpoint}; check the path')
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
-    cfg.merge_from_dict(args.cfg_options or {})
     for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
         if cfg.get(key) is None:
             raise ValueError(f'{args.config} has no {key}; add it to test with this config')
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
-    if cfg.get('default_scope') is None:
-        cfg.default_scope = 'mmdet'
     cfg.load_from = args.checkpoint
     cfg.resume = False
     return cfg
@@ -200,21 +162,12 @@ def prepare_config(args: argparse.Namespace) -> Config:
     """
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out writes a pickle; let {args.out} end in .pkl or .pickle')
-    cfg = load_config(args)
+    cfg = load_test_config(args)
     if args.show or args.show_dir is not None:
         enable_drawing(cfg, args.show, args.show_dir, args.wait_time)
     if args.tta:
         enable_tta(cfg)
     return cfg
-
-
-def limit_dynamo_cache() -> None:
-    """Honour DYNAMO_CACHE_SIZE_LIMIT where the installed MMDetection knows it."""
-    try:
-        from mmdet.utils import setup_cache_size_limit_of_dynamo
-    except ImportError:
-        return
-    setup_cache_size_limit_of_dynamo()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -225,14 +178,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = build_parser()
     args = parser.parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    prefer_checkout()
-    limit_dynamo_cache()
+    prepare_process(args.local_rank)
     try:
         cfg = prepare_config(args)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     if args.out is not None:
         from mmdet.evaluation import DumpDetResults
 

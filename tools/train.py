@@ -4,15 +4,17 @@ Usage: ``python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume [CHECKP
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint
+
+sys.path.append(str(Path(__file__).resolve().parent))  # for _common, however this is loaded
+
+from _common import add_run_options, build_runner, load_config, prepare_process
 
 AUTO = 'auto'
 DEVICES_WITHOUT_AMP = ('cpu', 'mps')
@@ -25,12 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         The parser.
     """
     parser = argparse.ArgumentParser(description='Train a detector.')
-    parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--work-dir',
-        help='folder of logs and checkpoints; by default the '
-        'work_dir of the config, else work_dirs/NAME_OF_THE_CONFIG',
-    )
+    add_run_options(parser, 'checkpoints', 'train_dataloader.batch_size=4')
     parser.add_argument('--amp', action='store_true', help='train with mixed precision')
     parser.add_argument(
         '--auto-scale-lr',
@@ -45,57 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         help='continue from this checkpoint; without a value, or with "auto", '
         'from the latest one in the work folder, if there is one',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, such as '
-        'train_dataloader.batch_size=4 or key="[(a,b),(c,d)]" (no spaces)',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=('none', 'pytorch', 'slurm', 'mpi'),
-        default='none',
-        help='how the processes were started',
-    )
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch'
-    )
     return parser
-
-
-def prefer_checkout() -> None:
-    """Make ``import mmdet_salience`` find the source checkout this script lies in, if any."""
-    checkout = Path(__file__).resolve().parents[1]
-    if (checkout / 'mmdet_salience').is_dir():
-        sys.path.insert(0, str(checkout))
-
-
-def load_config(args: argparse.Namespace) -> Config:
-    """Read the config and apply what every run needs from the command line.
-
-    Args:
-        args: The command line.
-
-    Returns:
-        The config; its imports have run.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-    """
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f'there is no config file {args.config}; check the path')
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
-    cfg.merge_from_dict(args.cfg_options or {})
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
-    if cfg.get('default_scope') is None:
-        cfg.default_scope = 'mmdet'
-    return cfg
 
 
 def enable_amp(cfg: Config, device: str) -> None:
@@ -190,15 +137,6 @@ def prepare_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def limit_dynamo_cache() -> None:
-    """Honour DYNAMO_CACHE_SIZE_LIMIT where the installed MMDetection knows it."""
-    try:
-        from mmdet.utils import setup_cache_size_limit_of_dynamo
-    except ImportError:
-        return
-    setup_cache_size_limit_of_dynamo()
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Train.
 
@@ -207,15 +145,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = build_parser()
     args = parser.parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    prefer_checkout()
-    limit_dynamo_cache()
+    prepare_process(args.local_rank)
     try:
         cfg = prepare_config(args)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
+    build_runner(cfg).train()
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
-"""Data sets that come with the package: the synthetic surface defects."""
+"""Data sets that come with the package, and helpers around data."""
 
+from .data_root import move_data_root
 from .synthetic_defects import (
     CLASSES,
     PALETTE,
@@ -15,5 +16,6 @@ __all__ = [
     'DefectSettings',
     'SyntheticDefects',
     'generate_synthetic_defects',
+    'move_data_root',
     'render_defect_image',
 ]

@@ -108,10 +108,10 @@ def _radial(
 def render_scratch(
     rng: np.random.Generator,
     length: float,
-    strength: Range = (60, 90),
-    bend: Range = (0.08, 0.35),
-    thickness: Range = (0.05, 0.08),
-    thinnest: float = 2.0,
+    strength: Range = (70, 100),
+    bend: Range = (0.25, 0.5),
+    thickness: Range = (0.06, 0.1),
+    thinnest: float = 2.5,
     margin: int = 2,
     zoom: int = 4,
 ) -> Defect:
@@ -190,7 +190,7 @@ def render_pit(
 def render_stain(
     rng: np.random.Generator,
     length: float,
-    strength: Range = (38, 55),
+    strength: Range = (45, 60),
     aspect: Range = (0.55, 1),
     wobble: float = 0.35,
     mottle: float = 0.12,

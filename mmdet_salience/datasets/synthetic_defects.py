@@ -54,7 +54,7 @@ class DefectSettings:
     seed: int = 0
     max_defects: int = 4
     num_empty_fraction: float = 0.0
-    min_defect_px: float = 6.0
+    min_defect_px: float = 8.0
     max_defect_ratio: float = 0.8
     max_box_iou: float = 0.2
     contrast: float = 1.0

@@ -220,12 +220,12 @@ def convert_in_place(state_dict: MutableMapping, model: Any, prefix: str = '') -
     """
     unwrap(state_dict, prefix)
     own = {name[len(prefix) :]: name for name in list(state_dict) if name.startswith(prefix)}
-    if RELEASE_MARK in own:
+    if RELEASE_MARK not in own:
+        check_origin(own, model)
+    else:
         weights = {name: state_dict.pop(full) for name, full in own.items()}
         renamed = release_to_mmdet(
             weights, model.decoder.num_layers, len(getattr(model.neck, 'convs', ()))
         )
         fit_class_rows(renamed, model.bbox_head.num_classes)
         state_dict.update({prefix + name: value for name, value in renamed.items()})
-        own = {name: prefix + name for name in renamed}
-    check_origin(own, model)

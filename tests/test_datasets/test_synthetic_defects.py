@@ -102,8 +102,8 @@ def test_boxes_overlap_little(written: Path) -> None:
 
 
 def test_sizes_are_log_uniform() -> None:
-    """The quartiles of the longest side lie near 5 px times (102.4 / 5) to the 1/4, 1/2, 3/4."""
-    settings = DefectSettings(max_defects=2)
+    """The quartiles of the longest side lie near 6 px times (102.4 / 6) to the 1/4, 1/2, 3/4."""
+    settings = DefectSettings(max_defects=2, min_defect_px=6)
     samples = [render_defect_image(settings, 'train', i) for i in range(250)]
     sides = np.array(
         [
@@ -112,9 +112,9 @@ def test_sizes_are_log_uniform() -> None:
             for mask in sample.masks
         ]
     )
-    quartiles = np.log([10.64, 22.63, 48.14])
+    quartiles = np.log([12.2, 24.8, 50.4])
     np.testing.assert_allclose(np.log(np.percentile(sides, [25, 50, 75])), quartiles, atol=0.25)
-    assert 3 <= sides.min() <= 7
+    assert 5 <= sides.min() <= 8
     assert 90 <= sides.max() <= 105
     labels = np.array([label for sample in samples for label in sample.labels])
     assert np.all(np.bincount(labels, minlength=3) / len(labels) > 0.25)

@@ -23,23 +23,23 @@ SIDE = 64
 TINY_CONFIG = """
 data_root = '{root}/'
 norm = dict(type='GN', num_groups=4)
-attention = dict(embed_dims=32, num_heads=2, dropout=0.0)
-cross = dict(embed_dims=32, num_heads=2, num_levels=2, dropout=0.0)
-ffn = dict(embed_dims=32, feedforward_channels=32, ffn_drop=0.0)
+attention = dict(embed_dims=256, num_heads=2, dropout=0.0)
+cross = dict(embed_dims=256, num_heads=2, num_levels=2, dropout=0.0)
+ffn = dict(embed_dims=256, feedforward_channels=32, ffn_drop=0.0)
 model = dict(
     type='DINO', num_queries=10, with_box_refine=True, as_two_stage=True,
     data_preprocessor=dict(
         type='DetDataPreprocessor', mean=[127.5] * 3, std=[60.0] * 3, pad_size_divisor=32),
     backbone=dict(type='ResNet', depth=18, out_indices=(2, 3), init_cfg=None),
-    neck=dict(type='ChannelMapper', in_channels=[256, 512], kernel_size=1, out_channels=32,
+    neck=dict(type='ChannelMapper', in_channels=[256, 512], kernel_size=1, out_channels=256,
               act_cfg=None, norm_cfg=norm, num_outs=2),
     encoder=dict(num_layers=1, layer_cfg=dict(self_attn_cfg=cross, ffn_cfg=ffn)),
     decoder=dict(
         num_layers=1, return_intermediate=True, post_norm_cfg=None,
         layer_cfg=dict(self_attn_cfg=attention, cross_attn_cfg=cross, ffn_cfg=ffn)),
-    positional_encoding=dict(num_feats=16, normalize=True),
+    positional_encoding=dict(num_feats=128, normalize=True),
     bbox_head=dict(
-        type='DINOHead', num_classes=1, embed_dims=32, sync_cls_avg_factor=True,
+        type='DINOHead', num_classes=1, embed_dims=256, sync_cls_avg_factor=True,
         loss_cls=dict(type='FocalLoss', use_sigmoid=True),
         loss_bbox=dict(type='L1Loss', loss_weight=5.0),
         loss_iou=dict(type='GIoULoss', loss_weight=2.0)),

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmengine.utils import track_iter_progress
 from PIL import Image
+from tqdm import tqdm
 
 CLASSES = ('open', 'short', 'mousebite', 'spur', 'copper', 'pin-hole')  # types 1 to 6
 LISTS = {'train': 'trainval.txt', 'test': 'test.txt'}
@@ -161,7 +161,7 @@ def convert_split(data_root: Path, list_name: str, tolerance: int) -> Split:
     images, annotations, num_clipped = [], [], 0
     seen = Counter(image for image, _ in pairs)
     problems += [f'{list_name}: {name} is listed {n} times' for name, n in seen.items() if n > 1]
-    for image_name, ann_name in track_iter_progress(pairs):
+    for image_name, ann_name in tqdm(pairs, unit='image'):
         missing = [name for name in (image_name, ann_name) if not (data_root / name).is_file()]
         size = None if missing else read_size(data_root / image_name)
         if size is None:

@@ -5,8 +5,12 @@ Example:
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
 
 from mmdet_salience.datasets import DefectSettings, generate_synthetic_defects
 

@@ -132,7 +132,7 @@ class SalienceDETR(DINO):
         self.salience_predictor = MODELS.build(self.salience_predictor)
         self.token_fusion = MODELS.build(self.token_fusion) if self.token_fusion else None
         self.query_selection = TASK_UTILS.build(self.query_selection)
-        self.level_embed = nn.Parameter(torch.empty(len(self.feature_strides), self.embed_dims))
+        self.level_embed = nn.Parameter(torch.randn(len(self.feature_strides), self.embed_dims))
         self.memory_trans_fc = nn.Linear(self.embed_dims, self.embed_dims)
         self.memory_trans_norm = nn.LayerNorm(self.embed_dims)
         self.query_embedding = nn.Embedding(self.num_queries, self.embed_dims)

@@ -1,0 +1,112 @@
+"""What ``tools/train.py`` and ``tools/test.py`` share: options, config and runner."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+
+def add_run_options(parser: argparse.ArgumentParser, output: str, example: str) -> None:
+    """Declare the config and the options that every run has.
+
+    Args:
+        parser: The parser, to which they are added in place.
+        output: What the run writes beside its logs.
+        example: A setting that one may want to override.
+    """
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--work-dir',
+        help=f'folder of logs and {output}; by default the work_dir of the config, '
+        'else work_dirs/NAME_OF_THE_CONFIG',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help=f'override settings of the config, such as {example} '
+        'or key="[(a,b),(c,d)]" (no spaces)',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        default='none',
+        help='how the processes were started',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch'
+    )
+
+
+def prefer_checkout() -> None:
+    """Make ``import mmdet_salience`` find the source checkout this script lies in, if any."""
+    checkout = Path(__file__).resolve().parents[1]
+    if (checkout / 'mmdet_salience').is_dir():
+        sys.path.insert(0, str(checkout))
+
+
+def limit_dynamo_cache() -> None:
+    """Honour DYNAMO_CACHE_SIZE_LIMIT where the installed MMDetection knows it."""
+    try:
+        from mmdet.utils import setup_cache_size_limit_of_dynamo
+    except ImportError:
+        return
+    setup_cache_size_limit_of_dynamo()
+
+
+def prepare_process(local_rank: int) -> None:
+    """Prepare environment, import path and compiler before the config is read.
+
+    Args:
+        local_rank: Number of the process on its machine, unless the environment already has it.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    prefer_checkout()
+    limit_dynamo_cache()
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply what every run needs from the command line.
+
+    Args:
+        args: The command line, with the options of :func:`add_run_options`.
+
+    Returns:
+        The config; its imports have run.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if not Path(args.config).is_file():
+        raise FileNotFoundError(f'there is no config file {args.config}; check the path')
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    data_root = cfg.get('data_root')
+    cfg.merge_from_dict(args.cfg_options or {})
+    from mmdet_salience.datasets import move_data_root  # prefer_checkout must have run
+
+    move_data_root(cfg, data_root)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    if cfg.get('default_scope') is None:
+        cfg.default_scope = 'mmdet'
+    return cfg
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build MMEngine's runner, or the one that the config names.
+
+    Args:
+        cfg: The config.
+
+    Returns:
+        The runner.
+    """
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
