@@ -69,6 +69,17 @@ def test_salience_does_not_depend_on_a_larger_batch_mate() -> None:
         torch.testing.assert_close(both[level][:1, :, :height, :width], single[level])
 
 
+def test_every_weight_of_the_fusion_learns() -> None:
+    torch.manual_seed(0)
+    fusion = CrossLevelTokenFusion(in_channels=256, num_levels=2)
+    fusion.init_weights()
+    outputs = fusion([torch.randn(2, 256, 6, 5), torch.randn(2, 256, 3, 3)])
+    sum(output.square().mean() for output in outputs).backward()
+    silent = {name for name, weight in fusion.named_parameters() if not weight.grad.any()}
+    # A softmax over pixels does not feel a bias common to all of them.
+    assert {name for name in silent if not name.endswith('gate.attention.bias')} == set()
+
+
 def test_fusion_keeps_sizes_and_single_levels() -> None:
     fusion = CrossLevelTokenFusion(in_channels=16, num_levels=3, groups=2).eval()
     fusion.init_weights()
