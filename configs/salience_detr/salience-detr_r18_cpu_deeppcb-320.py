@@ -6,7 +6,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-max_iters = 2000
+max_iters = 1500
 img_scale = (320, 320)
 
 model = dict(bbox_head=dict(num_classes=6))
@@ -33,7 +33,7 @@ optim_wrapper = dict(optimizer=dict(lr=2e-4))
 auto_scale_lr = dict(base_batch_size=2)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.02, by_epoch=False, begin=0, end=100),
-    dict(type='MultiStepLR', by_epoch=False, milestones=[1600], gamma=0.1),
+    dict(type='MultiStepLR', by_epoch=False, milestones=[1200], gamma=0.1),
 ]
 
 default_hooks = dict(
