@@ -1,5 +1,6 @@
 """Detectors."""
 
-from .salience_detr import SalienceDETR, SalienceInspection
+from .outputs import SalienceInspection
+from .salience_detr import SalienceDETR
 
 __all__ = ['SalienceDETR', 'SalienceInspection']

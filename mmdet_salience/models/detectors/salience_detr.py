@@ -4,7 +4,7 @@ Shapes: B images, L levels, N tokens of all levels, C channels, Q queries, K cla
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from ...utils.checkpoints import convert_in_place
 from ..layers.canvas import per_canvas
-from ..layers.encoder import EncoderOutput
+from ..layers.decoder import hide_queries
 from ..layers.geometry import BatchGeometry
-from ..layers.token_filter import TokenSelection
 from ..layers.tokens import (
     FeatureTokens,
     flatten_features,
@@ -25,63 +24,7 @@ from ..layers.tokens import (
     join_levels,
     split_levels,
 )
-from ..task_modules.query_redundancy_nms import QuerySelection
-
-
-class EncodedTokens(NamedTuple):
-    """Everything known after the encoder.
-
-    Attributes:
-        tokens: The encoder's input.
-        salience: Salience logits (B, 1, H, W) of each level.
-        encoder: The encoder's output before fusion, and the tokens of each layer.
-        memory: Tokens after cross-level fusion, (B, N, C).
-    """
-
-    tokens: FeatureTokens
-    salience: tuple[Tensor, ...]
-    encoder: EncoderOutput
-    memory: Tensor
-
-
-class TwoStageOutput(NamedTuple):
-    """Initial queries.
-
-    Attributes:
-        selection: Which tokens became queries.
-        logits: Their class logits, (B, Q, K).
-        box_logits: Their boxes (cx, cy, w, h) before the sigmoid, (B, Q, 4).
-    """
-
-    selection: QuerySelection
-    logits: Tensor
-    box_logits: Tensor
-
-
-class SalienceInspection(NamedTuple):
-    """What one looks at to understand a prediction.
-
-    Attributes:
-        salience: Salience logits (B, H, W) of each level over the padded batch, finest first.
-        token_selection: Tokens that each encoder layer updated.
-        encoder_memory: Tokens after the encoder, (B, N, C).
-        memory: Tokens after cross-level fusion, (B, N, C).
-        two_stage: Initial queries, before and after redundancy removal.
-        logits: Class logits of each decoder layer, (layers, B, Q, K).
-        boxes: Boxes (cx, cy, w, h) in 0..1 of each decoder layer, (layers, B, Q, 4).
-        detections: The samples with ``pred_instances``.
-        geometry: Sizes of the batch and its levels.
-    """
-
-    salience: tuple[Tensor, ...]
-    token_selection: TokenSelection
-    encoder_memory: Tensor
-    memory: Tensor
-    two_stage: TwoStageOutput
-    logits: Tensor
-    boxes: Tensor
-    detections: SampleList
-    geometry: BatchGeometry
+from .outputs import EncodedTokens, SalienceInspection, TwoStageOutput
 
 
 @MODELS.register_module()
@@ -356,27 +299,9 @@ class SalienceDETR(DINO):
             query=query,
             memory=encoded.memory,
             reference_points=boxes.sigmoid(),
-            dn_mask=self.hide_queries(attn_mask, query_mask),
+            dn_mask=hide_queries(attn_mask, query_mask, self.decoder.num_heads),
         )
         return decoder_inputs, dict(query_mask=query_mask, **head_inputs)
-
-    def hide_queries(self, attn_mask: Tensor | None, query_mask: Tensor | None) -> Tensor | None:
-        """Hide missing queries from the self-attention of the others.
-
-        Args:
-            attn_mask: True where a query may not look, (Q, Q), or None.
-            query_mask: True for missing queries, (B, Q), or None.
-
-        Returns:
-            ``attn_mask`` where no query is missing, else (B * heads, Q, Q).
-        """
-        if query_mask is None:
-            return attn_mask
-        heads = self.decoder.layers[0].self_attn.num_heads
-        mask = query_mask[:, None, :].expand(-1, query_mask.size(1), -1)
-        if attn_mask is not None:
-            mask = mask | attn_mask
-        return mask.repeat_interleave(heads, dim=0)
 
     # ------------------------------------------------------------------ looking inside
 

@@ -36,6 +36,11 @@ class SalienceDecoder(DeformableDetrTransformerDecoder):
         self.ref_point_head = MLP(self.embed_dims * 2, self.embed_dims, self.embed_dims, 2)
         self.norm = nn.LayerNorm(self.embed_dims)
 
+    @property
+    def num_heads(self) -> int:
+        """Heads of the self-attention."""
+        return self.layers[0].self_attn.num_heads
+
     def forward(
         self,
         query: Tensor,
@@ -97,3 +102,24 @@ class SalienceDecoder(DeformableDetrTransformerDecoder):
             states.append(self.norm(query))
             references.append(refined)
         return torch.stack(states), torch.stack(references)
+
+
+def hide_queries(
+    attn_mask: Tensor | None, query_mask: Tensor | None, num_heads: int
+) -> Tensor | None:
+    """Hide missing queries from the self-attention of the others.
+
+    Args:
+        attn_mask: True where a query may not look, (Q, Q), or None.
+        query_mask: True for queries that an image does not have, (B, Q), or None.
+        num_heads: Heads of the self-attention.
+
+    Returns:
+        ``attn_mask`` where no query is missing, else (B * heads, Q, Q).
+    """
+    if query_mask is None:
+        return attn_mask
+    mask = query_mask[:, None, :].expand(-1, query_mask.size(1), -1)
+    if attn_mask is not None:
+        mask = mask | attn_mask
+    return mask.repeat_interleave(num_heads, dim=0)

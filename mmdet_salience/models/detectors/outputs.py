@@ -1,0 +1,71 @@
+"""Named results of the detector's steps.
+
+Shapes: B images, L levels, N tokens of all levels, C channels, Q queries, K classes.
+"""
+
+from typing import NamedTuple
+
+from mmdet.structures import SampleList
+from torch import Tensor
+
+from ..layers.encoder import EncoderOutput
+from ..layers.geometry import BatchGeometry
+from ..layers.token_filter import TokenSelection
+from ..layers.tokens import FeatureTokens
+from ..task_modules.query_redundancy_nms import QuerySelection
+
+
+class EncodedTokens(NamedTuple):
+    """Everything known after the encoder.
+
+    Attributes:
+        tokens: The encoder's input.
+        salience: Salience logits (B, 1, H, W) of each level.
+        encoder: The encoder's output before fusion, and the tokens of each layer.
+        memory: Tokens after cross-level fusion, (B, N, C).
+    """
+
+    tokens: FeatureTokens
+    salience: tuple[Tensor, ...]
+    encoder: EncoderOutput
+    memory: Tensor
+
+
+class TwoStageOutput(NamedTuple):
+    """Initial queries.
+
+    Attributes:
+        selection: Which tokens became queries.
+        logits: Their class logits, (B, Q, K).
+        box_logits: Their boxes (cx, cy, w, h) before the sigmoid, (B, Q, 4).
+    """
+
+    selection: QuerySelection
+    logits: Tensor
+    box_logits: Tensor
+
+
+class SalienceInspection(NamedTuple):
+    """What one looks at to understand a prediction.
+
+    Attributes:
+        salience: Salience logits (B, H, W) of each level over the padded batch, finest first.
+        token_selection: Tokens that each encoder layer updated.
+        encoder_memory: Tokens after the encoder, (B, N, C).
+        memory: Tokens after cross-level fusion, (B, N, C).
+        two_stage: Initial queries, before and after redundancy removal.
+        logits: Class logits of each decoder layer, (layers, B, Q, K).
+        boxes: Boxes (cx, cy, w, h) in 0..1 of each decoder layer, (layers, B, Q, 4).
+        detections: The samples with ``pred_instances``.
+        geometry: Sizes of the batch and its levels.
+    """
+
+    salience: tuple[Tensor, ...]
+    token_selection: TokenSelection
+    encoder_memory: Tensor
+    memory: Tensor
+    two_stage: TwoStageOutput
+    logits: Tensor
+    boxes: Tensor
+    detections: SampleList
+    geometry: BatchGeometry
