@@ -295,11 +295,13 @@ class SalienceDETR(DINO):
                 dn_meta=dn_meta,
                 salience=encoded.salience,
             )
+        if query_mask is not None:
+            attn_mask = hide_queries(attn_mask, query_mask, self.decoder.num_heads)
         decoder_inputs = dict(
             query=query,
             memory=encoded.memory,
             reference_points=boxes.sigmoid(),
-            dn_mask=hide_queries(attn_mask, query_mask, self.decoder.num_heads),
+            dn_mask=attn_mask,
         )
         return decoder_inputs, dict(query_mask=query_mask, **head_inputs)
 

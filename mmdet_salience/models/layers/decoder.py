@@ -104,21 +104,17 @@ class SalienceDecoder(DeformableDetrTransformerDecoder):
         return torch.stack(states), torch.stack(references)
 
 
-def hide_queries(
-    attn_mask: Tensor | None, query_mask: Tensor | None, num_heads: int
-) -> Tensor | None:
+def hide_queries(attn_mask: Tensor | None, query_mask: Tensor, num_heads: int) -> Tensor:
     """Hide missing queries from the self-attention of the others.
 
     Args:
         attn_mask: True where a query may not look, (Q, Q), or None.
-        query_mask: True for queries that an image does not have, (B, Q), or None.
+        query_mask: True for queries that an image does not have, (B, Q).
         num_heads: Heads of the self-attention.
 
     Returns:
-        ``attn_mask`` where no query is missing, else (B * heads, Q, Q).
+        (B * heads, Q, Q).
     """
-    if query_mask is None:
-        return attn_mask
     mask = query_mask[:, None, :].expand(-1, query_mask.size(1), -1)
     if attn_mask is not None:
         mask = mask | attn_mask
