@@ -1,5 +1,6 @@
 """Registered modules of Salience DETR."""
 
+from .backbones import FocalNetBackbone, TorchvisionSwinTransformer, TransformersBackbone
 from .dense_heads import SalienceDETRHead
 from .detectors import SalienceDETR
 from .layers import (
@@ -17,6 +18,7 @@ from .task_modules import QueryRedundancyNMS, SalienceAssigner
 __all__ = [
     'AbsoluteBackgroundEmbedding',
     'CrossLevelTokenFusion',
+    'FocalNetBackbone',
     'HierarchicalFilteringEncoder',
     'HierarchicalTokenFilter',
     'IoUAwareClassificationLoss',
@@ -28,4 +30,6 @@ __all__ = [
     'SalienceLoss',
     'SaliencePredictor',
     'SingleValueSafeBN',
+    'TorchvisionSwinTransformer',
+    'TransformersBackbone',
 ]
