@@ -1,0 +1,1 @@
+"""What the converters to COCO format share."""
