@@ -1,6 +1,6 @@
 """Data sets that come with the package, and helpers around data."""
 
-from .data_root import move_data_root
+from .config_data import data_files, leaf_datasets, move_data_root, split_datasets
 from .synthetic_defects import (
     CLASSES,
     PALETTE,
@@ -15,7 +15,10 @@ __all__ = [
     'PALETTE',
     'DefectSettings',
     'SyntheticDefects',
+    'data_files',
     'generate_synthetic_defects',
+    'leaf_datasets',
     'move_data_root',
     'render_defect_image',
+    'split_datasets',
 ]

@@ -1,0 +1,75 @@
+"""Which annotation file, images and classes a dataset of a config stands for."""
+
+from typing import Any, NamedTuple
+
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS
+from mmengine.config import ConfigDict
+
+from ..config_data import data_files
+from .annotation_file import is_local
+
+
+class AnnotationSource(NamedTuple):
+    """What is to be checked.
+
+    Attributes:
+        name: How to call it.
+        ann_file: Annotation file, path or address.
+        image_root: Folder that its file names start from, None where there are no local files.
+        classes: Names of the classes, None for all categories of the file: a CocoDataset without
+            classes in the config gets them from there, by DataFittingRunner.
+        backend_args: Arguments of MMEngine's file backend.
+        is_evaluated: Whether CocoMetric will read the file.
+    """
+
+    name: str
+    ann_file: str
+    image_root: str | None = None
+    classes: tuple[str, ...] | None = None
+    backend_args: dict[str, Any] | None = None
+    is_evaluated: bool = False
+
+
+def _coco_class(dataset_type: str | type) -> type[CocoDataset] | None:
+    """Class of a dataset, None if it is unknown or reads its file differently from CocoDataset."""
+    found = DATASETS.get(dataset_type) if isinstance(dataset_type, str) else dataset_type
+    if found is None or not issubclass(found, CocoDataset):
+        return None
+    methods = ('load_data_list', 'parse_data_info')
+    is_plain = all(getattr(found, name) is getattr(CocoDataset, name) for name in methods)
+    return found if is_plain else None
+
+
+def find_annotation_source(dataset: ConfigDict, name: str) -> AnnotationSource | None:
+    """Find what a dataset of a config reads, resolved as MMEngine does.
+
+    Args:
+        dataset: Config of a dataset, no wrapper.
+        name: How to call it.
+
+    Returns:
+        The source, None if it is no CocoDataset or one that reads its file in a way of its own.
+
+    Raises:
+        ValueError: If the dataset names no annotation file.
+    """
+    dataset_class = _coco_class(dataset.get('type', ''))
+    if dataset_class is None:
+        return None
+    if not dataset.get('ann_file'):
+        raise ValueError(f'the {name} dataset has no ann_file; set it in the config')
+    files = data_files(dataset)
+    backend_args = dataset.get('backend_args')
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if classes is None and dataset_class is not CocoDataset:
+        classes = dataset_class.METAINFO.get('classes')
+    classes = (classes,) if isinstance(classes, str) else tuple(classes or ())
+    return AnnotationSource(
+        name=name,
+        ann_file=files.ann_file,
+        image_root=files.image_root if is_local(files.image_root, backend_args) else None,
+        classes=classes or None,
+        backend_args=backend_args,
+        is_evaluated=bool(dataset.get('test_mode', False)),
+    )

@@ -1,0 +1,94 @@
+"""Where a config's data lies: data sets inside wrappers, their files, another data root."""
+
+import os.path as osp
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from mmengine.config import Config, ConfigDict
+from mmengine.utils import is_abs
+
+SPLITS = ('train', 'val', 'test')
+
+
+class DataFiles(NamedTuple):
+    """Files of a data set as mmengine's ``BaseDataset`` will look for them."""
+
+    ann_file: str
+    """The annotation file."""
+    image_root: str
+    """Folder that the file names of the images refer to."""
+
+
+def leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """Walk through dataset wrappers.
+
+    Args:
+        dataset: Config of a dataset or of a wrapper of one or several.
+
+    Yields:
+        The config of each dataset that is no wrapper.
+    """
+    inner = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else [])
+    if not inner:
+        yield dataset
+    for child in inner:
+        yield from leaf_datasets(child)
+
+
+def split_datasets(cfg: Config, split: str) -> list[ConfigDict]:
+    """Datasets of a split, without wrappers.
+
+    Args:
+        cfg: The config.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+
+    Returns:
+        The configs, none if the config has no such split.
+    """
+    loader = cfg.get(f'{split}_dataloader')
+    return list(leaf_datasets(loader.dataset)) if loader else []
+
+
+def data_files(dataset: ConfigDict) -> DataFiles:
+    """Find the files of a dataset.
+
+    Args:
+        dataset: Config of a dataset, no wrapper.
+
+    Returns:
+        Its files; they need not exist.
+    """
+    root = dataset.get('data_root') or ''
+    paths = (dataset.get('ann_file') or '', (dataset.get('data_prefix') or {}).get('img', ''))
+    return DataFiles(*(path if is_abs(path) else osp.join(root, path) for path in paths))
+
+
+def move_data_root(cfg: Config, old_root: str | None) -> None:
+    """Carry a changed ``cfg.data_root`` into datasets and evaluators, in place.
+
+    A config copies ``data_root`` into its datasets and evaluators while it is read, so overriding
+    the variable alone, as ``--cfg-options data_root=...`` or a child config does, would have no
+    effect.
+
+    Args:
+        cfg: Config whose ``data_root`` may have been overridden.
+        old_root: ``data_root`` that its datasets were written with.
+    """
+    new_root = cfg.get('data_root')
+    if not old_root or not new_root or new_root == old_root:
+        return
+    new_root = new_root if new_root.endswith('/') else f'{new_root}/'
+    for split in SPLITS:
+        for section in ('dataloader', 'evaluator'):
+            if cfg.get(f'{split}_{section}'):
+                _replace_prefix(cfg[f'{split}_{section}'], old_root, new_root)
+
+
+def _replace_prefix(node: Any, old: str, new: str) -> None:
+    """Replace a prefix of the paths under the keys ``data_root`` and ``ann_file``, recursively."""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in list(items):
+        if isinstance(value, (dict, list)):
+            _replace_prefix(value, old, new)
+        elif key in ('data_root', 'ann_file') and isinstance(value, str) and value.startswith(old):
+            node[key] = new + value[len(old) :]
