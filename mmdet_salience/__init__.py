@@ -1,7 +1,7 @@
 """Salience DETR for MMDetection.
 
-Importing the package registers its modules (``MODELS``, ``TASK_UTILS``), so a config only needs
-``custom_imports = dict(imports=['mmdet_salience'], allow_failed_imports=False)``.
+Importing the package registers its modules (``MODELS``, ``TASK_UTILS``, ``RUNNERS``), so a config
+only needs ``custom_imports = dict(imports=['mmdet_salience'], allow_failed_imports=False)``.
 """
 
 from .utils.environment import require_mmcv_ops
@@ -9,6 +9,7 @@ from .version import __version__
 
 require_mmcv_ops()
 
-from . import models  # noqa: E402  (mmdet cannot be imported before mmcv's operators are checked)
+# mmdet cannot be imported before mmcv's operators are checked.
+from . import engine, models  # noqa: E402
 
-__all__ = ['__version__', 'models']
+__all__ = ['__version__', 'engine', 'models']

@@ -88,7 +88,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     data_root = cfg.get('data_root')
     cfg.merge_from_dict(args.cfg_options or {})
-    from mmdet_salience.datasets import move_data_root  # prefer_checkout must have run
+    from mmdet_salience.datasets.config_data import move_data_root  # prefer_checkout must have run
 
     move_data_root(cfg, data_root)
     if args.work_dir is not None:
@@ -101,12 +101,19 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build MMEngine's runner, or the one that the config names.
+    """Build the runner that fits the config to its data, or the one that the config names.
 
     Args:
         cfg: The config.
 
     Returns:
         The runner.
+
+    Raises:
+        FileNotFoundError: No annotation file of the config is there.
+        ValueError: Annotation files and config contradict each other.
     """
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    import mmdet_salience.engine  # noqa: F401  (registers the runner; prefer_checkout has run)
+
+    cfg.setdefault('runner_type', 'DataFittingRunner')
+    return RUNNERS.build(cfg)

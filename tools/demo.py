@@ -21,6 +21,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.hooks import Hook
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's own package
@@ -135,8 +136,6 @@ def load_config(args: argparse.Namespace, data: SyntheticDefects) -> Config:
             data_prefix=dict(img=f'{split}/'),
             ann_file=str(data.ann_files[split].relative_to(data.root)),
         )
-    for evaluator in ('val_evaluator', 'test_evaluator'):
-        cfg[evaluator].ann_file = str(data.ann_files['val'])
     steps = args.max_steps or cfg.train_cfg.max_iters
     cfg.train_cfg.update(max_iters=steps, val_begin=steps + 1)
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=steps)
@@ -156,7 +155,7 @@ def build_runner(cfg: Config, screen: TextIO) -> Runner:
     Returns:
         The runner, with a hook that prints the progress.
     """
-    runner = Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg)
     runner.logger.setLevel(logging.INFO)
     for handler in runner.logger.handlers:
         if isinstance(handler, logging.FileHandler):

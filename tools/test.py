@@ -5,7 +5,7 @@ Usage: ``python tools/test.py CONFIG CHECKPOINT [--out results.pkl] [--show-dir 
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -98,22 +98,6 @@ def enable_drawing(cfg: Config, show: bool, show_dir: str | None, wait_time: flo
         hook.test_out_dir = show_dir
 
 
-def leaf_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    """Walk through dataset wrappers.
-
-    Args:
-        dataset: Config of a dataset or of a wrapper of one or several.
-
-    Yields:
-        The config of each dataset that is no wrapper.
-    """
-    inner = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else [])
-    if not inner:
-        yield dataset
-    for child in inner:
-        yield from leaf_datasets(child)
-
-
 def flip_pipeline(pipeline: Sequence[ConfigDict]) -> list[dict]:
     """Let a test pipeline end in the picture and its mirror image.
 
@@ -140,6 +124,8 @@ def enable_tta(cfg: Config, nms_iou: float = 0.5, max_per_img: int = 100) -> Non
         nms_iou: IoU above which the default merge drops the weaker of two boxes.
         max_per_img: Boxes that the default merge keeps in a picture.
     """
+    from mmdet_salience.datasets.config_data import leaf_datasets  # prefer_checkout has run
+
     if 'tta_model' not in cfg:
         merge = dict(nms=dict(type='nms', iou_threshold=nms_iou), max_per_img=max_per_img)
         cfg.tta_model = dict(type='DetTTAModel', tta_cfg=merge)
@@ -180,10 +166,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     prepare_process(args.local_rank)
     try:
-        cfg = prepare_config(args)
+        runner = build_runner(prepare_config(args))
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    runner = build_runner(cfg)
     if args.out is not None:
         from mmdet.evaluation import DumpDetResults
 

@@ -147,10 +147,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     prepare_process(args.local_rank)
     try:
-        cfg = prepare_config(args)
+        runner = build_runner(prepare_config(args))
+        if hasattr(runner, 'prepare_training'):  # the config may name another runner
+            runner.prepare_training()
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    build_runner(cfg).train()
+    runner.train()
 
 
 if __name__ == '__main__':

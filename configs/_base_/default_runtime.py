@@ -1,5 +1,7 @@
 custom_imports = dict(imports=['mmdet_salience'], allow_failed_imports=False)
 default_scope = 'mmdet'
+# Takes classes from the annotation files and checks the data before training.
+runner_type = 'DataFittingRunner'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

@@ -9,8 +9,6 @@ _base_ = [
 max_iters = 1500
 img_scale = (320, 320)
 
-model = dict(bbox_head=dict(num_classes=6))
-
 train_pipeline = _base_.train_pipeline
 train_pipeline[2].scale = img_scale
 test_pipeline = _base_.test_pipeline

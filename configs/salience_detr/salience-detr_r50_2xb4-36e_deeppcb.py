@@ -9,7 +9,6 @@ _base_ = [
 ]
 
 max_epochs = 36
-model = dict(bbox_head=dict(num_classes=6))
 train_dataloader = dict(batch_size=4)
 train_cfg = dict(max_epochs=max_epochs, val_interval=3)
 param_scheduler = [

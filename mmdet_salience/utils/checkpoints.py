@@ -129,31 +129,32 @@ def class_row_names(names: Iterable[str]) -> list[str]:
     return [name for name in names if pattern.fullmatch(name)]
 
 
-def fit_class_rows(state_dict: MutableMapping[str, Tensor], num_classes: int) -> None:
-    """Fit the class rows of a converted release checkpoint to the model, in place.
+def fit_class_rows(state_dict: MutableMapping[str, Tensor], model: Any) -> None:
+    """Fit class rows and model to each other; changes the weights in place.
 
-    91 rows (COCO category ids) become 80 by id for a model with 80 classes and stay for 91. Rows
-    for any other number of classes are dropped with a warning, so that they start fresh.
+    A release's 91 rows (COCO category ids) become 80 by id for a model with COCO's 80 classes. A
+    model that follows its checkpoint (``num_classes=None``) takes its number of classes. Otherwise
+    rows for another number of classes are dropped with a warning, so that they start fresh.
 
     Args:
         state_dict: Weights by our names.
-        num_classes: Classes of the model.
+        model: The detector that loads them.
     """
     names = class_row_names(state_dict)
-    dropped = []
-    for name in names:
-        rows = len(state_dict[name])
-        if rows == num_classes:
-            continue
-        if rows == NUM_COCO_IDS and num_classes == len(COCO_CATEGORY_IDS):
+    if not names:
+        return
+    wanted, rows = model.bbox_head.num_classes, len(state_dict[names[0]])
+    if rows == NUM_COCO_IDS and wanted == len(COCO_CATEGORY_IDS):
+        for name in names:
             state_dict[name] = state_dict[name][list(COCO_CATEGORY_IDS)]
-        else:
-            dropped.append(name)
+    elif rows != wanted and model.bbox_head.follows_checkpoint:
+        model.resize_classes(rows)
+    elif rows != wanted:
+        for name in names:
             del state_dict[name]
-    if dropped:
         print_log(
-            f'The checkpoint has other classes than the model ({num_classes}); these weights start '
-            f'fresh: {", ".join(dropped)}',
+            f'The checkpoint has {rows} classes and the model {wanted}; these weights start fresh: '
+            f'{", ".join(names)}',
             logger='current',
             level=30,  # logging.WARNING
         )
@@ -220,12 +221,11 @@ def convert_in_place(state_dict: MutableMapping, model: Any, prefix: str = '') -
     """
     unwrap(state_dict, prefix)
     own = {name[len(prefix) :]: name for name in list(state_dict) if name.startswith(prefix)}
-    if RELEASE_MARK not in own:
-        check_origin(own, model)
+    weights = {name: state_dict.pop(full) for name, full in own.items()}
+    if RELEASE_MARK in weights:
+        num_neck_inputs = len(getattr(model.neck, 'convs', ()))
+        weights = release_to_mmdet(weights, model.decoder.num_layers, num_neck_inputs)
     else:
-        weights = {name: state_dict.pop(full) for name, full in own.items()}
-        renamed = release_to_mmdet(
-            weights, model.decoder.num_layers, len(getattr(model.neck, 'convs', ()))
-        )
-        fit_class_rows(renamed, model.bbox_head.num_classes)
-        state_dict.update({prefix + name: value for name, value in renamed.items()})
+        check_origin(weights, model)
+    fit_class_rows(weights, model)
+    state_dict.update({prefix + name: value for name, value in weights.items()})

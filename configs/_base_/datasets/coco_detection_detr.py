@@ -1,7 +1,9 @@
 """COCO 2017 with the augmentation of the DETR family: a random short side and random crops."""
 
 dataset_type = 'CocoDataset'
-data_root = 'data/coco/'
+# What `data_root` is set to, in a child config or by --cfg-options, moves all data.
+default_data_root = 'data/coco/'
+data_root = default_data_root
 backend_args = None
 
 # Both branches of the training pipeline end with a short side drawn from this list.
@@ -81,11 +83,9 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + 'annotations/instances_val2017.json',
-    metric='bbox',
-    format_only=False,
-    backend_args=backend_args,
-)
+# Without ann_file the metric reads the file of its dataloader.
+val_evaluator = dict(type='CocoMetric', metric='bbox', format_only=False, backend_args=backend_args)
 test_evaluator = val_evaluator
+
+# The official file has two boxes without area.
+data_check = dict(allow=['degenerate_box'], max_headers=1000)

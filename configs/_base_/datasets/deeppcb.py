@@ -5,7 +5,9 @@ split serves both.
 """
 
 dataset_type = 'CocoDataset'
-data_root = 'data/deeppcb/'
+# What `data_root` is set to, in a child config or by --cfg-options, moves all data.
+default_data_root = 'data/deeppcb/'
+data_root = default_data_root
 backend_args = None
 metainfo = dict(
     classes=('open', 'short', 'mousebite', 'spur', 'copper', 'pin-hole'),
@@ -75,11 +77,6 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + 'annotations/test.json',
-    metric='bbox',
-    format_only=False,
-    backend_args=backend_args,
-)
+# Without ann_file the metric reads the file of its dataloader.
+val_evaluator = dict(type='CocoMetric', metric='bbox', format_only=False, backend_args=backend_args)
 test_evaluator = val_evaluator

@@ -4,7 +4,9 @@ Images keep their size, 128 x 128 pixels by default; a set of another size needs
 """
 
 dataset_type = 'CocoDataset'
-data_root = 'data/synthetic_defects/'
+# What `data_root` is set to, in a child config or by --cfg-options, moves all data.
+default_data_root = 'data/synthetic_defects/'
+data_root = default_data_root
 backend_args = None
 metainfo = dict(
     classes=('scratch', 'pit', 'stain'), palette=[(230, 80, 60), (60, 120, 230), (240, 180, 40)]
@@ -62,11 +64,6 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + 'annotations/val.json',
-    metric='bbox',
-    format_only=False,
-    backend_args=backend_args,
-)
+# Without ann_file the metric reads the file of its dataloader.
+val_evaluator = dict(type='CocoMetric', metric='bbox', format_only=False, backend_args=backend_args)
 test_evaluator = val_evaluator

@@ -1,5 +1,5 @@
 # A small Salience DETR to train from scratch on a CPU: ResNet-18 with trained batch norm,
-# 3 + 3 layers, FFN 512, 50 queries. Set num_classes in bbox_head for other data.
+# 3 + 3 layers, FFN 512, 50 queries.
 _base_ = './salience_detr_r50.py'
 
 num_layers = 3
@@ -20,6 +20,5 @@ model = dict(
         token_filter=dict(layer_ratios=(1.0, 0.6, 0.3)),
     ),
     decoder=dict(num_layers=num_layers, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=512))),
-    bbox_head=dict(num_classes=3),
     test_cfg=dict(max_per_img=100),
 )

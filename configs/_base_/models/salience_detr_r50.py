@@ -1,5 +1,4 @@
 # Salience DETR with ResNet-50 on C3..C5. Sections refer to the paper (arXiv 2403.16131).
-num_classes = 80
 num_levels = 4
 
 model = dict(
@@ -24,7 +23,10 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
         style='pytorch',
-        # torchvision's V1 weights, by address: 'torchvision://resnet50' needs torchvision.
+        # torchvision's V1 weights, the paper's. The release's better figures come from its V2
+        # weights: --cfg-options model.backbone.init_cfg.checkpoint=\
+        #     https://download.pytorch.org/models/resnet50-11ad3fa6.pth
+        # By address, since 'torchvision://resnet50' needs torchvision.
         init_cfg=dict(
             type='Pretrained',
             checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth',
@@ -82,7 +84,7 @@ model = dict(
     ),
     bbox_head=dict(
         type='SalienceDETRHead',
-        num_classes=num_classes,
+        num_classes=None,  # from the annotation files; loading takes it from the checkpoint
         embed_dims=256,
         sync_cls_avg_factor=True,
         loss_cls=dict(type='IoUAwareClassificationLoss', alpha=0.75, gamma=2.0, loss_weight=1.0),
@@ -106,7 +108,8 @@ model = dict(
         ),
         salience_assigner=dict(
             type='SalienceAssigner',
-            level_ranges=((-1, 64), (64, 128), (128, 256), (256, float('inf'))),
+            # Without an end, in fact; a dumped config cannot hold an infinity.
+            level_ranges=((-1, 64), (64, 128), (128, 256), (256, 1e8)),
         ),
     ),
     test_cfg=dict(max_per_img=300),

@@ -93,7 +93,8 @@ class TransformersBackbone(BaseModule):
     Args:
         config: ``model_type`` and settings of the architecture, by the library's names.
         out_indices: Stages whose maps are returned, from 0.
-        frozen_stages: Freezes the stem from 0 on, and that many stages; -1 freezes nothing.
+        frozen_stages: Freezes the stem from 0 on, and that many stages with the downsampling after
+            them; -1 freezes nothing.
         norm_eval: Whether batch norms keep their statistics in training.
         output_norm: Whether the maps go through a norm of their own; None: as in the library.
         pretrained: Name on the Hugging Face hub, or folder, of weights in the library's format.
@@ -214,7 +215,10 @@ class TransformersBackbone(BaseModule):
         """Keep frozen parts in evaluation mode and without gradients."""
         if self.frozen_stages < 0:
             return
-        for module in (self.stem, *self.stages[: self.frozen_stages]):
+        frozen = [self.stem, *self.stages[: self.frozen_stages]]
+        if 0 < self.frozen_stages < len(self.stages):  # ConvNeXt begins a stage by downsampling
+            frozen.append(getattr(self.stages[self.frozen_stages], 'downsampling_layer', self.stem))
+        for module in frozen:
             module.eval()
             module.requires_grad_(False)
 

@@ -88,8 +88,20 @@ class SalienceDETR(DINO):
         if background is not None:
             background.reset_parameters()
 
+    def resize_classes(self, num_classes: int) -> None:
+        """Give everything that has a row a class new rows, to be loaded from a checkpoint.
+
+        Args:
+            num_classes: Classes.
+        """
+        self.bbox_head.resize_classes(num_classes)
+        old = self.dn_query_generator.label_embedding
+        resized = nn.Embedding(num_classes, old.embedding_dim)
+        self.dn_query_generator.label_embedding = resized.to(old.weight)
+        self.dn_query_generator.num_classes = num_classes
+
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        """Accept the authors' checkpoints wherever weights are loaded."""
+        """Accept the authors' checkpoints, and other classes, wherever weights are loaded."""
         convert_in_place(state_dict, self, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 

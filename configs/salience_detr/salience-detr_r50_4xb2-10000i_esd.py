@@ -1,0 +1,7 @@
+# ESD: casting surfaces, docs/datasets/esd.md.
+_base_ = [
+    '../_base_/models/salience_detr_r50.py',
+    '../_base_/datasets/esd.py',
+    '../_base_/schedules/adamw_10000i.py',
+    '../_base_/default_runtime_iters.py',
+]

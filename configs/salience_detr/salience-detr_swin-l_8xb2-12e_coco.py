@@ -1,0 +1,7 @@
+# Salience DETR, Swin-L, COCO, 12 epochs. Published by the release: 56.5 AP.
+_base_ = [
+    '../_base_/models/salience_detr_swin_l.py',
+    '../_base_/datasets/coco_detection_detr.py',
+    '../_base_/schedules/adamw_12e.py',
+    '../_base_/default_runtime.py',
+]
