@@ -113,7 +113,10 @@ def build_runner(cfg: Config) -> Runner:
         FileNotFoundError: No annotation file of the config is there.
         ValueError: Annotation files and config contradict each other.
     """
-    import mmdet_salience.engine  # noqa: F401  (registers the runner; prefer_checkout has run)
+    from mmdet_salience.engine import fit_to_data  # prefer_checkout must have run
 
-    cfg.setdefault('runner_type', 'DataFittingRunner')
+    if cfg.get('runner_type') is None:
+        cfg.runner_type = 'DataFittingRunner'
+    elif cfg.runner_type != 'DataFittingRunner':  # which does this itself
+        fit_to_data(cfg)
     return RUNNERS.build(cfg)

@@ -166,7 +166,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     prepare_process(args.local_rank)
     try:
-        runner = build_runner(prepare_config(args))
+        cfg = prepare_config(args)
+        cfg.fit_splits = ['test']
+        runner = build_runner(cfg)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     if args.out is not None:

@@ -1,5 +1,6 @@
 """Fit a config to its data before anything is built: paths, annotation files, classes."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmdet.datasets import CocoDataset
@@ -52,11 +53,14 @@ def fill_evaluators(cfg: Config) -> None:
                 )
 
 
-def read_splits(cfg: Config) -> tuple[list[SplitData], dict[str, FileNotFoundError]]:
+def read_splits(
+    cfg: Config, names: Sequence[str] = SPLITS
+) -> tuple[list[SplitData], dict[str, FileNotFoundError]]:
     """Read the annotation files of a config's COCO datasets, each file once.
 
     Args:
         cfg: The config.
+        names: Splits to read.
 
     Returns:
         The datasets with annotations, and by split why a file is missing.
@@ -67,7 +71,7 @@ def read_splits(cfg: Config) -> tuple[list[SplitData], dict[str, FileNotFoundErr
     tables: dict[str, AnnotationTable] = {}
     splits: list[SplitData] = []
     missing: dict[str, FileNotFoundError] = {}
-    for split in SPLITS:
+    for split in names:
         for dataset in filter(is_coco, split_datasets(cfg, split)):
             path = data_files(dataset).ann_file
             try:
@@ -82,7 +86,7 @@ def read_splits(cfg: Config) -> tuple[list[SplitData], dict[str, FileNotFoundErr
     return splits, missing
 
 
-def fit_to_data(cfg: Config) -> DataFit:
+def fit_to_data(cfg: Config, names: Sequence[str] = SPLITS) -> DataFit:
     """Fit a config to its data, in place.
 
     * Datasets and evaluators written for ``default_data_root`` move to ``data_root``.
@@ -92,6 +96,7 @@ def fit_to_data(cfg: Config) -> DataFit:
 
     Args:
         cfg: The config.
+        names: Splits to read; others keep what the config says of them.
 
     Returns:
         What the annotation files say.
@@ -102,7 +107,7 @@ def fit_to_data(cfg: Config) -> DataFit:
     """
     move_data_root(cfg, cfg.get('default_data_root'))
     fill_evaluators(cfg)
-    splits, missing = read_splits(cfg)
+    splits, missing = read_splits(cfg, names)
     if missing and not splits:
         raise next(iter(missing.values()))
     classes = fit_classes(cfg, splits) if splits else ()

@@ -17,6 +17,7 @@ from ..datasets.checks.dataset_check import (
     check_pair,
     describe_findings,
 )
+from ..datasets.config_data import SPLITS
 from .class_fit import SplitData, number_list
 from .data_fit import DataFit, fit_to_data
 
@@ -59,7 +60,8 @@ class DataFittingRunner(Runner):
     Named by ``runner_type`` in a config, it works in these tools, in MMDetection's and through mim.
     See :func:`fit_to_data` for what it changes. ``data_check`` of the config steers the check:
     ``allow`` names kinds of errors that are only reported, ``max_headers`` bounds how many image
-    files are opened; None switches the check off.
+    files are opened; None switches the check off. ``fit_splits`` names the splits to read where not
+    all are needed: the training file of COCO takes seconds and gigabytes.
     """
 
     data_fit = DataFit((), (), {})
@@ -79,7 +81,7 @@ class DataFittingRunner(Runner):
             ValueError: Annotation files and config contradict each other.
         """
         cfg = copy.deepcopy(cfg)
-        fit = fit_to_data(cfg)
+        fit = fit_to_data(cfg, cfg.pop('fit_splits', SPLITS))
         runner = super().from_cfg(cfg)
         runner.data_fit = fit
         for line in describe_splits(fit):

@@ -271,6 +271,19 @@ def test_test_refuses_other_classes(trained: Path, tmp_path: Path) -> None:
     assert '2: pore, crack' in str(error.value) and '2: crack, pore' in str(error.value)
 
 
+def test_only_named_splits_are_read(trained: Path, tmp_path: Path) -> None:
+    write_split(tmp_path, 'val', ('pore', 'crack'))
+    (tmp_path / 'annotations' / 'train.json').write_text('broken')
+    cfg = custom_config(tmp_path)
+    cfg.load_from = str(trained / 'work' / 'iter_1.pth')
+    with pytest.raises(ValueError, match=r'train.json is not valid JSON'):
+        build_runner(cfg)
+    cfg.fit_splits = ['test']
+    runner = build_runner(cfg)
+    assert [data.split for data in runner.data_fit.splits] == ['test']
+    assert 'fit_splits' not in runner.cfg
+
+
 def test_test_works_without_training_data(trained: Path, tmp_path: Path) -> None:
     write_split(tmp_path, 'val', ('pore', 'crack'))
     cfg = custom_config(tmp_path)

@@ -151,11 +151,13 @@ def test_contradictory_classes_end_in_one_message(
     neu: Path, tool: str, argument: Sequence[str]
 ) -> None:
     (neu / 'some.pth').touch()
-    stated = 'train_dataloader.dataset.metainfo.classes=[crazing,dent]'
+    split = Path(tool).stem
+    stated = f'{split}_dataloader.dataset.metainfo.classes=[crazing,dent]'
     options = ('--cfg-options', 'data_root=NEU-DET', stated)
     text = run(neu, TOOLS / tool, str(CONFIG), *argument, *options, fails=True)
     assert 'Traceback' not in text
-    assert 'contradict NEU-DET/annotations/train.json' in text
+    file = 'train.json' if split == 'train' else 'val.json'
+    assert f'{split}_dataloader.dataset contradict NEU-DET/annotations/{file}' in text
     assert 'the config: crazing, dent' in text
     assert 'the file: crazing, inclusion, patches' in text
 
