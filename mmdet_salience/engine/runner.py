@@ -6,9 +6,13 @@ from itertools import combinations
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
+from torch.distributed import init_process_group
 
 from ..datasets.checks.annotation_file import is_local
 from ..datasets.checks.dataset_check import (
@@ -87,6 +91,35 @@ class DataFittingRunner(Runner):
         for line in describe_splits(fit):
             runner.logger.info(line)
         return runner
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up the processes; on a CPU, where MMEngine has no way, ``gloo`` joins them.
+
+        Args:
+            env_cfg: As for MMEngine's runner.
+        """
+        if self.launcher == 'pytorch' and get_device() == 'cpu' and not is_distributed():
+            init_process_group('gloo')
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap the model for several processes, on a CPU without naming a GPU.
+
+        Args:
+            model_wrapper_cfg: Config of the wrapper; None for the usual one.
+            model: The model.
+
+        Returns:
+            The model, wrapped where there are several processes.
+        """
+        if self.distributed and model_wrapper_cfg is None and get_device() == 'cpu':
+            model_wrapper_cfg = dict(
+                type='MMDistributedDataParallel',
+                device_ids=None,
+                broadcast_buffers=False,
+                find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+            )
+        return super().wrap_model(model_wrapper_cfg, model)
 
     def train(self) -> Any:
         """Check the data, then train.

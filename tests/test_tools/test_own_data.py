@@ -146,6 +146,20 @@ def test_blood_cells_with_the_tool_of_mmdetection(tmp_path: Path) -> None:
     assert len(rows['bbox_head.cls_branches.0.weight']) == 3
 
 
+@pytest.mark.slow
+def test_two_processes_on_a_cpu(neu: Path) -> None:
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    command += [str(TOOLS / 'train.py'), str(CONFIG), '--launcher', 'pytorch', '--auto-scale-lr']
+    command += ['--work-dir', 'two', '--cfg-options', 'data_root=NEU-DET', *SMALL]
+    done = subprocess.run(command, cwd=neu, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = done.stdout + done.stderr
+    assert log.count('INFO - classes, 6: crazing') == 1  # the first process speaks for both
+    rates = [float(rate) for rate in re.findall(r'Iter\(train\).* lr: (\S+)', log)]
+    assert rates[-1] == pytest.approx(7e-5 * 4 / 8, rel=1e-3)
+    assert 'coco/bbox_mAP' in log
+
+
 @pytest.mark.parametrize('tool, argument', [('train.py', ()), ('test.py', ('some.pth',))])
 def test_contradictory_classes_end_in_one_message(
     neu: Path, tool: str, argument: Sequence[str]
