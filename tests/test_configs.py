@@ -150,6 +150,55 @@ def test_large_backbone_for_esd_is_that_of_coco() -> None:
     assert all(key.startswith('model.') for key in found)
 
 
+ABLATIONS = {
+    'binary-foreground': {'bbox_head.loss_salience', 'train_cfg.salience_assigner'},
+    'layer-only': {'encoder.token_filter.level_ratios'},
+    'level-only': {'encoder.token_filter.layer_ratios'},
+    'no-filtering': {'encoder.token_filter.level_ratios', 'encoder.token_filter.layer_ratios'},
+    'no-background': {'encoder.background_embedding'},
+    'relative-background': {'encoder.background_embedding.type'},
+    'no-fusion': {'token_fusion'},
+    'no-redundancy-removal': {'query_selection'},
+    'nms-iou-0.1': {'query_selection.iou_threshold'},
+    'nms-iou-0.5': {'query_selection.iou_threshold'},
+    'candidates-2x': {'query_selection.candidate_factor'},
+    'candidates-8x': {'query_selection.candidate_factor'},
+    'level-ratios-half': {'encoder.token_filter.level_ratios'},
+    'level-ratios-finest-0.8': {'encoder.token_filter.level_ratios'},
+    'layer-ratios-steep': {'encoder.token_filter.layer_ratios'},
+}
+
+
+def test_every_ablation_is_listed() -> None:
+    names = {path.stem.split('_')[0] for path in (ROOT / 'configs' / 'ablation').glob('*.py')}
+    assert names == set(ABLATIONS)
+
+
+@pytest.mark.parametrize('name', ABLATIONS)
+def test_ablation_changes_what_it_names_alone(name: str) -> None:
+    path = ROOT / 'configs' / 'ablation' / f'{name}_r50_8xb2-12e_coco.py'
+    found = differences(Config.fromfile(COCO).to_dict(), Config.fromfile(path).to_dict())
+    places = ABLATIONS[name]
+    parts = {key: key.removeprefix('model.') for key in found}
+    for key, part in parts.items():
+        assert any(part == place or part.startswith(f'{place}.') for place in places), key
+    for place in places:
+        assert any(part == place or part.startswith(f'{place}.') for part in parts.values()), place
+
+
+def test_focus_detr_is_its_recipe() -> None:
+    path = ROOT / 'configs' / 'focus_detr' / 'focus-detr_r50_8xb2-12e_coco.py'
+    cfg = Config.fromfile(path)
+    found = differences(Config.fromfile(COCO).to_dict(), cfg.to_dict())
+    assert all(key.startswith('model.') for key in found)
+    model = cfg.model
+    assert model.encoder.background_embedding is model.token_fusion is None
+    assert (model.encoder.token_filter.ratio, model.encoder.token_filter.extra) == (0.5, 1)
+    assert 'level_ratios' not in model.encoder.token_filter
+    assert model.bbox_head.loss_salience.loss_weight == 1.5
+    assert model.train_cfg.salience_assigner.level_ranges[-1] == (256, 1e8)
+
+
 def test_weights_of_the_release_by_one_override() -> None:
     cfg = Config.fromfile(COCO)
     assert cfg.model.backbone.init_cfg.checkpoint.endswith('resnet50-0676ba61.pth')

@@ -2,27 +2,40 @@
 
 from .backbones import FocalNetBackbone, TorchvisionSwinTransformer, TransformersBackbone
 from .dense_heads import SalienceDETRHead
-from .detectors import SalienceDETR
+from .detectors import FocusDETR, PublishedDINO, SalienceDETR
 from .layers import (
     AbsoluteBackgroundEmbedding,
+    GlobalTokenFilter,
     HierarchicalFilteringEncoder,
     HierarchicalTokenFilter,
+    RelativeBackgroundEmbedding,
     SalienceDecoder,
     SaliencePredictor,
     SingleValueSafeBN,
 )
-from .losses import IoUAwareClassificationLoss, SalienceLoss
+from .losses import ForegroundLoss, IoUAwareClassificationLoss, SalienceLoss
 from .necks import CrossLevelTokenFusion
-from .task_modules import QueryRedundancyNMS, SalienceAssigner
+from .task_modules import (
+    ForegroundAssigner,
+    QueryRedundancyNMS,
+    SalienceAssigner,
+    TopQuerySelection,
+)
 
 __all__ = [
     'AbsoluteBackgroundEmbedding',
     'CrossLevelTokenFusion',
     'FocalNetBackbone',
+    'FocusDETR',
+    'ForegroundAssigner',
+    'ForegroundLoss',
+    'GlobalTokenFilter',
     'HierarchicalFilteringEncoder',
     'HierarchicalTokenFilter',
     'IoUAwareClassificationLoss',
+    'PublishedDINO',
     'QueryRedundancyNMS',
+    'RelativeBackgroundEmbedding',
     'SalienceAssigner',
     'SalienceDETR',
     'SalienceDETRHead',
@@ -30,6 +43,7 @@ __all__ = [
     'SalienceLoss',
     'SaliencePredictor',
     'SingleValueSafeBN',
+    'TopQuerySelection',
     'TorchvisionSwinTransformer',
     'TransformersBackbone',
 ]

@@ -193,7 +193,7 @@ class SalienceDETR(DINO):
         """
         projected = self.project_memory(tokens.feat + tokens.pos, tokens.invalid)
         salience = self.salience_predictor(projected, tokens.geometry)
-        output = self.encoder(tokens, salience, self.two_stage_branches[0])
+        output = self.encoder(tokens, salience, self.ranking_branches)
         memory = self.fuse_levels(output.memory, tokens.geometry)
         return dict(encoded=EncodedTokens(tokens, salience, output, memory))
 
@@ -214,6 +214,11 @@ class SalienceDETR(DINO):
     def two_stage_branches(self) -> tuple[nn.Module, nn.Module]:
         """Class and box branch of the two-stage output, the head's last ones."""
         return self.bbox_head.cls_branches[-1], self.bbox_head.reg_branches[-1]
+
+    @property
+    def ranking_branches(self) -> list[nn.Module]:
+        """For each encoder layer the class branch that ranks its tokens: the two-stage one."""
+        return [self.two_stage_branches[0]] * self.encoder.num_layers
 
     def fuse_levels(self, memory: Tensor, geometry: BatchGeometry) -> Tensor:
         """Fuse the encoder's output across levels.

@@ -1,12 +1,12 @@
 """Layers of the transformer: tokens, salience, filtering, encoder, decoder."""
 
-from .background_embedding import AbsoluteBackgroundEmbedding
+from .background_embedding import AbsoluteBackgroundEmbedding, RelativeBackgroundEmbedding
 from .batch_norm import SingleValueSafeBN
 from .decoder import SalienceDecoder
 from .encoder import EncoderOutput, HierarchicalFilteringEncoder
 from .geometry import BatchGeometry
 from .salience_predictor import SaliencePredictor
-from .token_filter import HierarchicalTokenFilter, TokenSelection
+from .token_filter import GlobalTokenFilter, HierarchicalTokenFilter, TokenSelection
 from .tokens import FeatureTokens, flatten_features
 
 __all__ = [
@@ -14,8 +14,10 @@ __all__ = [
     'BatchGeometry',
     'EncoderOutput',
     'FeatureTokens',
+    'GlobalTokenFilter',
     'HierarchicalFilteringEncoder',
     'HierarchicalTokenFilter',
+    'RelativeBackgroundEmbedding',
     'SalienceDecoder',
     'SaliencePredictor',
     'SingleValueSafeBN',

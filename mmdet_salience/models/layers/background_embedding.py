@@ -1,5 +1,7 @@
 """Embedding of the tokens that filtering left behind (paper section 3.3, spec section 5)."""
 
+import math
+
 import torch
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
@@ -8,21 +10,23 @@ from torch import Tensor, nn
 from .geometry import BatchGeometry
 
 
-def lookup(table: Tensor, length: int, sizes: Tensor) -> Tensor:
-    """Rows of a table for each cell of an axis, interpolated where the axis is too long.
+def lookup(table: Tensor, length: int, sizes: Tensor, max_step: float = 1.0) -> Tensor:
+    """Rows of a table for each cell of an axis, interpolated between them.
 
     Args:
         table: (M, D).
         length: Cells of the axis in the padded batch.
         sizes: Cells of the axis in each image's canvas, (B,).
+        max_step: Most rows from one cell to the next. With 1 an axis of up to M cells reads the
+            rows as they are; a longer one spreads the M rows over its cells linearly. Without a
+            limit every axis does.
 
     Returns:
-        (B, length, D). An axis of up to M cells reads the rows as they are; a longer one spreads
-        the M rows over its cells linearly.
+        (B, length, D).
     """
     last = table.size(0) - 1
     cells = torch.arange(length, device=table.device, dtype=torch.float32)
-    step = (last / (sizes - 1).clamp(min=1)).clamp(max=1)
+    step = (last / (sizes - 1).clamp(min=1)).clamp(max=max_step)
     place = (cells[None] * step[:, None]).clamp(max=last)
     below = place.floor()
     share = (place - below)[..., None].to(table.dtype)
@@ -49,6 +53,9 @@ class AbsoluteBackgroundEmbedding(BaseModule):
         self.col_embed = nn.Embedding(num_embeddings, embed_dims - embed_dims // 2)
         self.reset_parameters()
 
+    # Most rows of a table from one cell to the next.
+    max_step = 1.0
+
     def reset_parameters(self) -> None:
         """Draw both tables from U(0, 1)."""
         nn.init.uniform_(self.row_embed.weight)
@@ -66,9 +73,22 @@ class AbsoluteBackgroundEmbedding(BaseModule):
         sizes = torch.tensor(geometry.canvas_level_shapes, device=self.row_embed.weight.device)
         levels = []
         for level, (height, width) in enumerate(geometry.level_shapes):
-            rows = lookup(self.row_embed.weight, height, sizes[:, level, 0])
-            columns = lookup(self.col_embed.weight, width, sizes[:, level, 1])
+            rows = lookup(self.row_embed.weight, height, sizes[:, level, 0], self.max_step)
+            columns = lookup(self.col_embed.weight, width, sizes[:, level, 1], self.max_step)
             columns = columns[:, None].expand(-1, height, -1, -1)
             rows = rows[:, :, None].expand(-1, -1, width, -1)
             levels.append(torch.cat((columns, rows), dim=-1).flatten(1, 2))
         return torch.cat(levels, dim=1)
+
+
+@MODELS.register_module()
+class RelativeBackgroundEmbedding(AbsoluteBackgroundEmbedding):
+    """Column and row embeddings of where a token lies relative to the extent of its level.
+
+    The tables span every map from border to border: a token in the middle of an image gets the same
+    embedding at each level and for each image size. The absolute embedding counts cells instead, so
+    that a cell's number decides. The paper tried a relative embedding, found it slightly worse and
+    does not say how it is computed; this one is ours.
+    """
+
+    max_step = math.inf

@@ -149,14 +149,15 @@ class HierarchicalFilteringEncoder(DeformableDetrTransformerEncoder):
         self,
         tokens: FeatureTokens,
         salience: Sequence[Tensor],
-        class_branch: Callable[[Tensor], Tensor],
+        class_branches: Sequence[Callable[[Tensor], Tensor]],
     ) -> EncoderOutput:
         """Encode the tokens.
 
         Args:
             tokens: Tokens of the batch.
             salience: Salience logits (B, 1, H, W) of each level.
-            class_branch: Two-stage class head, maps (B, K, C) to class logits.
+            class_branches: For each layer the class head that ranks its tokens, maps (B, K, C) to
+                class logits.
 
         Returns:
             All tokens after the last layer, and which of them each layer updated.
@@ -168,7 +169,7 @@ class HierarchicalFilteringEncoder(DeformableDetrTransformerEncoder):
         pos = gather_tokens(append_row(tokens.pos), selection.indices)
         centers = gather_tokens(append_row(tokens.centers), selection.indices)
         references = centers[:, :, None] * tokens.valid_ratios[:, None]  # (B, K, L, 2)
-        for number, layer in enumerate(self.layers):
+        for number, (layer, branch) in enumerate(zip(self.layers, class_branches, strict=True)):
             indices = selection.layer_indices(number, num_tokens)
             size = indices.size(1)
             query = gather_tokens(memory, indices)
@@ -176,7 +177,7 @@ class HierarchicalFilteringEncoder(DeformableDetrTransformerEncoder):
             updated = layer(
                 query,
                 query_pos=pos[:, :size],
-                ranking=rank_tokens(query, selection.scores[:, :size], class_branch, unused),
+                ranking=rank_tokens(query, selection.scores[:, :size], branch, unused),
                 unused=unused,
                 value=tokens.feat,
                 key_padding_mask=tokens.padding_mask,

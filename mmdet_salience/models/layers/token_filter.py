@@ -88,8 +88,106 @@ def slots_in_use(counts: Sequence[int], num_slots: int, device: torch.device) ->
     return torch.arange(num_slots, device=device)[None] < limit[:, None]
 
 
+def check_shares(name: str, ratios: Sequence[float]) -> tuple[float, ...]:
+    """Return ratios as a tuple; ValueError with their ``name`` if one is outside (0, 1]."""
+    if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
+        raise ValueError(f'{name} must be shares in (0, 1], got {tuple(ratios)}.')
+    return tuple(ratios)
+
+
+class LayerTokenFilter(BaseModule):
+    """What all token filters share: nested shares of the kept tokens for the encoder layers.
+
+    Args:
+        layer_ratios: Share of the kept tokens that each encoder layer updates; must not rise.
+        init_cfg: MMEngine's initialisation config.
+
+    Raises:
+        ValueError: A ratio is outside (0, 1], or the ratios rise.
+    """
+
+    def __init__(
+        self,
+        layer_ratios: Sequence[float] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2),
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.layer_ratios = check_shares('layer_ratios', layer_ratios)
+        if sorted(layer_ratios, reverse=True) != list(layer_ratios):
+            raise ValueError(f'layer_ratios must not rise, got {self.layer_ratios}.')
+
+    def divide(
+        self, scores: Tensor, indices: Tensor, num_kept: Sequence[int], is_even: bool
+    ) -> TokenSelection:
+        """Divide the kept tokens among the layers.
+
+        Args:
+            scores: Salience logits of the kept tokens in falling order, (B, K).
+            indices: These tokens, (B, K).
+            num_kept: Tokens that each image keeps.
+            is_even: Whether all images keep the same.
+
+        Returns:
+            The selection.
+        """
+        layers = zip(*(layer_budgets(kept, self.layer_ratios) for kept in num_kept), strict=True)
+        layer_counts = tuple(layers)
+        size = max(layer_counts[0])
+        return TokenSelection(indices[:, :size], scores[:, :size], layer_counts, is_even)
+
+
 @MODELS.register_module()
-class HierarchicalTokenFilter(BaseModule):
+class GlobalTokenFilter(LayerTokenFilter):
+    """One budget for all levels together, then layer filtering (Focus-DETR, spec section 12).
+
+    Args:
+        ratio: Share of an image's valid tokens to keep.
+        extra: Tokens to keep beyond that share.
+        layer_ratios: Share of the kept tokens that each encoder layer updates; must not rise.
+        init_cfg: MMEngine's initialisation config.
+
+    Raises:
+        ValueError: A ratio is outside (0, 1], or the layers' ratios rise.
+    """
+
+    def __init__(
+        self,
+        ratio: float = 0.5,
+        extra: int = 1,
+        layer_ratios: Sequence[float] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2),
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(layer_ratios, init_cfg)
+        self.ratio = check_shares('ratio', (ratio,))[0]
+        self.extra = extra
+
+    def forward(
+        self, salience: Sequence[Tensor], padding_mask: Tensor, geometry: BatchGeometry
+    ) -> TokenSelection:
+        """Select the tokens of each layer.
+
+        Args:
+            salience: Salience logits (B, 1, H, W) of each level.
+            padding_mask: True for padded tokens, (B, N).
+            geometry: Sizes of the batch.
+
+        Returns:
+            The selection; it depends on each image alone.
+        """
+        num_valid = [sum(valid) for valid in geometry.num_valid_tokens]
+        counts = [min(count, share_of(count, self.ratio) + self.extra) for count in num_valid]
+        scores = torch.cat([score.flatten(1) for score in salience], dim=1)
+        top = scores.masked_fill(padding_mask, -torch.inf).topk(max(counts), dim=1)
+        is_even = len(set(counts)) == 1
+        values = top.values
+        if not is_even:
+            used = slots_in_use(counts, max(counts), values.device)
+            values = values.masked_fill(~used, -torch.inf)
+        return self.divide(values, top.indices, counts, is_even)
+
+
+@MODELS.register_module()
+class HierarchicalTokenFilter(LayerTokenFilter):
     """Level filtering, then layer filtering.
 
     Args:
@@ -107,14 +205,8 @@ class HierarchicalTokenFilter(BaseModule):
         layer_ratios: Sequence[float] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2),
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        for name, ratios in (('level_ratios', level_ratios), ('layer_ratios', layer_ratios)):
-            if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
-                raise ValueError(f'{name} must be shares in (0, 1], got {tuple(ratios)}.')
-        if sorted(layer_ratios, reverse=True) != list(layer_ratios):
-            raise ValueError(f'layer_ratios must not rise, got {tuple(layer_ratios)}.')
-        self.level_ratios = tuple(level_ratios)
-        self.layer_ratios = tuple(layer_ratios)
+        super().__init__(layer_ratios, init_cfg)
+        self.level_ratios = check_shares('level_ratios', level_ratios)
 
     def forward(
         self, salience: Sequence[Tensor], padding_mask: Tensor, geometry: BatchGeometry
@@ -153,9 +245,4 @@ class HierarchicalTokenFilter(BaseModule):
         scores = torch.cat([values for values, _ in per_level], dim=1)
         indices = torch.cat([places for _, places in per_level], dim=1)
         scores, order = scores.sort(dim=1, descending=True)
-        layers = zip(*(layer_budgets(sum(b), self.layer_ratios) for b in budgets), strict=True)
-        layer_counts = tuple(layers)
-        size = max(layer_counts[0])
-        return TokenSelection(
-            indices.gather(1, order)[:, :size], scores[:, :size], layer_counts, is_even
-        )
+        return self.divide(scores, indices.gather(1, order), list(map(sum, budgets)), is_even)

@@ -3,6 +3,7 @@
 Shapes: B images, N tokens of all levels, M candidates, Q queries.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,6 +60,27 @@ def suppress_neighbours(
     return kept.view(batch_size, num_cells)
 
 
+def available_queries(geometry: BatchGeometry, num_queries: int) -> list[int]:
+    """Queries that each image can have: ``num_queries``, or its valid tokens if there are fewer."""
+    return [min(num_queries, sum(valid)) for valid in geometry.num_valid_tokens]
+
+
+def missing_queries(available: Sequence[int], device: torch.device) -> Tensor | None:
+    """Mark the queries that an image does not have.
+
+    Args:
+        available: Queries of each image.
+        device: Where the mask is needed.
+
+    Returns:
+        (B, max(available)), True for missing queries; None if none is missing.
+    """
+    if len(set(available)) == 1:
+        return None
+    limit = torch.tensor(available, device=device)[:, None]
+    return torch.arange(max(available), device=device)[None] >= limit
+
+
 @TASK_UTILS.register_module()
 class QueryRedundancyNMS:
     """Select queries among the best tokens, without neighbours of better ones.
@@ -110,11 +132,21 @@ class QueryRedundancyNMS:
         place = torch.arange(num_candidates, device=scores.device).expand_as(candidates)
         place = place + num_candidates * (~kept)
         place = place + 2 * num_candidates * padding_mask.gather(1, candidates)
-        available = [min(num_queries, sum(valid)) for valid in geometry.num_valid_tokens]
+        available = available_queries(geometry, num_queries)
         order = place.topk(max(available), dim=1, largest=False).indices
         indices = candidates.gather(1, order)
-        if len(set(available)) == 1:
-            return QuerySelection(indices, candidates, None)
-        limit = torch.tensor(available, device=scores.device)[:, None]
-        missing = torch.arange(indices.size(1), device=scores.device)[None] >= limit
-        return QuerySelection(indices, candidates, missing)
+        return QuerySelection(indices, candidates, missing_queries(available, scores.device))
+
+
+@TASK_UTILS.register_module()
+class TopQuerySelection:
+    """Select the tokens with the best class logits, neighbours included, as DINO does."""
+
+    def __call__(
+        self, scores: Tensor, padding_mask: Tensor, geometry: BatchGeometry, num_queries: int
+    ) -> QuerySelection:
+        """Select queries; arguments and result as those of :class:`QueryRedundancyNMS`."""
+        available = available_queries(geometry, num_queries)
+        scores = scores.detach().masked_fill(padding_mask, -torch.inf)
+        indices = scores.topk(max(available), dim=1).indices
+        return QuerySelection(indices, indices, missing_queries(available, scores.device))

@@ -105,4 +105,23 @@ class SalienceAssigner:
             stride = boxes.new_tensor((batch_shape[1] / width, batch_shape[0] / height))
             points.append((cell_grid((height, width), boxes.device) + 0.5) * stride)
             ranges.append(boxes.new_tensor(limits).expand(height * width, 2))
-        return salience_targets(torch.cat(points), torch.cat(ranges), boxes)
+        return self.score(torch.cat(points), torch.cat(ranges), boxes)
+
+    def score(self, points: Tensor, ranges: Tensor, boxes: Tensor) -> Tensor:
+        """Targets of points, as :func:`salience_targets`."""
+        return salience_targets(points, ranges, boxes)
+
+
+@TASK_UTILS.register_module()
+class ForegroundAssigner(SalienceAssigner):
+    """Assign binary targets: 1 inside a box whose farthest border is in the level's range.
+
+    This is Focus-DETR's supervision (spec section 12), and the one that the paper starts from.
+
+    Args:
+        level_ranges: As for :class:`SalienceAssigner`.
+    """
+
+    def score(self, points: Tensor, ranges: Tensor, boxes: Tensor) -> Tensor:
+        """Targets of points, arguments as for :func:`salience_targets`; 0 or 1, (B, N)."""
+        return (salience_targets(points, ranges, boxes) > 0).to(boxes.dtype)

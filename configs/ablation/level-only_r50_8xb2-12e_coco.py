@@ -1,0 +1,6 @@
+# Level filtering alone: every layer updates all tokens that are kept.
+_base_ = '../salience_detr/salience-detr_r50_8xb2-12e_coco.py'
+
+model = dict(
+    encoder=dict(token_filter=dict(layer_ratios=(1.0, 1.0, 1.0, 1.0, 1.0, 1.0))),
+)

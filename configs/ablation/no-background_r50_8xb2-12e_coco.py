@@ -1,0 +1,6 @@
+# No background embedding.
+_base_ = '../salience_detr/salience-detr_r50_8xb2-12e_coco.py'
+
+model = dict(
+    encoder=dict(background_embedding=None),
+)
