@@ -1,7 +1,7 @@
 """Registered modules of Salience DETR."""
 
 from .backbones import FocalNetBackbone, TorchvisionSwinTransformer, TransformersBackbone
-from .dense_heads import SalienceDETRHead
+from .dense_heads import ClassFollowingDINOHead, SalienceDETRHead
 from .detectors import FocusDETR, PublishedDINO, SalienceDETR
 from .layers import (
     AbsoluteBackgroundEmbedding,
@@ -24,6 +24,7 @@ from .task_modules import (
 
 __all__ = [
     'AbsoluteBackgroundEmbedding',
+    'ClassFollowingDINOHead',
     'CrossLevelTokenFusion',
     'FocalNetBackbone',
     'FocusDETR',

@@ -219,13 +219,31 @@ def convert_in_place(state_dict: MutableMapping, model: Any, prefix: str = '') -
     Raises:
         ValueError: The weights are neither ours nor the release's.
     """
-    unwrap(state_dict, prefix)
-    own = {name[len(prefix) :]: name for name in list(state_dict) if name.startswith(prefix)}
-    weights = {name: state_dict.pop(full) for name, full in own.items()}
+    weights = take_weights(state_dict, prefix)
     if RELEASE_MARK in weights:
         num_neck_inputs = len(getattr(model.neck, 'convs', ()))
         weights = release_to_mmdet(weights, model.decoder.num_layers, num_neck_inputs)
     else:
         check_origin(weights, model)
+    fit_class_rows(weights, model)
+    state_dict.update({prefix + name: value for name, value in weights.items()})
+
+
+def take_weights(state_dict: MutableMapping, prefix: str) -> dict[str, Any]:
+    """Take a module's weights out of a state dict, in place; returns them without prefix."""
+    unwrap(state_dict, prefix)
+    names = [name for name in state_dict if name.startswith(prefix)]
+    return {name[len(prefix) :]: state_dict.pop(name) for name in names}
+
+
+def fit_in_place(state_dict: MutableMapping, model: Any, prefix: str = '') -> None:
+    """Fit the class rows of weights in the model's own names, see :func:`fit_class_rows`.
+
+    Args:
+        state_dict: Weights to load; changed in place.
+        model: The detector that loads them.
+        prefix: Prefix of the model's names in ``state_dict``.
+    """
+    weights = take_weights(state_dict, prefix)
     fit_class_rows(weights, model)
     state_dict.update({prefix + name: value for name, value in weights.items()})

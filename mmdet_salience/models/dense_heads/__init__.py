@@ -1,5 +1,6 @@
 """Heads and their losses."""
 
+from .class_following_head import ClassFollowingDINOHead
 from .salience_detr_head import SalienceDETRHead
 
-__all__ = ['SalienceDETRHead']
+__all__ = ['ClassFollowingDINOHead', 'SalienceDETRHead']

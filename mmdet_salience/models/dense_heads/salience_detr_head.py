@@ -7,20 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmdet.models.dense_heads import DINOHead
 from mmdet.models.layers import inverse_sigmoid
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
+
+from .class_following_head import ClassFollowingDINOHead
 
 # Class logit of queries that an image does not have: probability 0, yet finite in float16.
 NO_QUERY_LOGIT = -1e4
-
-# Classes of COCO, and of a head that is told neither by its config nor by data or checkpoint.
-NUM_COCO_CLASSES = 80
 
 
 def mask_queries(logits: Tensor, boxes: Tensor, query_mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -41,46 +39,29 @@ def mask_queries(logits: Tensor, boxes: Tensor, query_mask: Tensor | None) -> tu
 
 
 @MODELS.register_module()
-class SalienceDETRHead(DINOHead):
+class SalienceDETRHead(ClassFollowingDINOHead):
     """DINO's head with salience supervision.
 
     Args:
-        num_classes: Classes; None: those of the weights that are loaded, COCO's 80 until then. The
-            tools and the runner set it from the data.
         loss_salience: Config of the salience loss; None trains without salience supervision.
         train_cfg: ``assigner`` for the queries and ``salience_assigner`` for the tokens.
         eps: Clamp of the inverse sigmoid of the reference boxes.
-        **kwargs: Arguments of mmdet's ``DINOHead``.
+        **kwargs: Arguments of :class:`ClassFollowingDINOHead`.
     """
 
     def __init__(
         self,
-        num_classes: int | None = None,
         *args: Any,
         loss_salience: dict | None = None,
         train_cfg: dict | None = None,
         eps: float = 1e-3,
         **kwargs: Any,
     ) -> None:
-        self.follows_checkpoint = num_classes is None
-        if num_classes is None:
-            num_classes = NUM_COCO_CLASSES
-        super().__init__(num_classes, *args, train_cfg=train_cfg, **kwargs)
+        super().__init__(*args, train_cfg=train_cfg, **kwargs)
         self.eps = eps
         self.loss_salience = MODELS.build(loss_salience) if loss_salience else None
         assigner = (train_cfg or {}).get('salience_assigner')
         self.salience_assigner = TASK_UTILS.build(assigner) if assigner else None
-
-    def resize_classes(self, num_classes: int) -> None:
-        """Give the class branches new rows, to be loaded from a checkpoint.
-
-        Args:
-            num_classes: Classes.
-        """
-        for index, branch in enumerate(self.cls_branches):
-            resized = nn.Linear(branch.in_features, num_classes)
-            self.cls_branches[index] = resized.to(branch.weight)
-        self.num_classes = self.cls_out_channels = num_classes
 
     def forward(
         self,

@@ -24,11 +24,12 @@ from ..layers.tokens import (
     join_levels,
     split_levels,
 )
+from .class_following import ClassFollowing
 from .outputs import EncodedTokens, SalienceInspection, TwoStageOutput
 
 
 @MODELS.register_module()
-class SalienceDETR(DINO):
+class SalienceDETR(ClassFollowing, DINO):
     """DINO with salience-guided filtering of tokens and without redundant queries.
 
     The steps are mmdet's: ``pre_transformer`` (tokens), ``forward_encoder`` (salience, filtering
@@ -87,18 +88,6 @@ class SalienceDETR(DINO):
         background = getattr(self.encoder, 'background_embedding', None)
         if background is not None:
             background.reset_parameters()
-
-    def resize_classes(self, num_classes: int) -> None:
-        """Give everything that has a row a class new rows, to be loaded from a checkpoint.
-
-        Args:
-            num_classes: Classes.
-        """
-        self.bbox_head.resize_classes(num_classes)
-        old = self.dn_query_generator.label_embedding
-        resized = nn.Embedding(num_classes, old.embedding_dim)
-        self.dn_query_generator.label_embedding = resized.to(old.weight)
-        self.dn_query_generator.num_classes = num_classes
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         """Accept the authors' checkpoints, and other classes, wherever weights are loaded."""
