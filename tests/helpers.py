@@ -23,6 +23,37 @@ ROOT = Path(mmdet_salience.__file__).parents[1]
 DATA = Path(__file__).parent / 'data'
 COCO_CONFIG = ROOT / 'configs' / 'salience_detr' / 'salience-detr_r50_8xb2-12e_coco.py'
 
+# The goldens' small backbones of the kinds behind the release's L models.
+BACKBONES = dict(
+    convnext=dict(
+        type='TransformersBackbone',
+        config=dict(model_type='convnext', hidden_sizes=(32, 64, 128, 256), depths=(1, 1, 2, 1)),
+        output_norm=False,
+    ),
+    focalnet=dict(
+        type='FocalNetBackbone',
+        config=dict(
+            embed_dim=32,
+            depths=(1, 1, 2, 1),
+            focal_levels=(4, 4, 4, 4),
+            focal_windows=(3, 3, 3, 3),
+            use_conv_embed=True,
+            use_layerscale=True,
+            use_post_layernorm=True,
+            normalize_modulator=True,
+        ),
+    ),
+    swin=dict(
+        type='TorchvisionSwinTransformer',
+        embed_dims=32,
+        depths=(2, 2, 2, 2),
+        num_heads=(2, 4, 8, 16),
+        window_size=7,
+        out_indices=(1, 2, 3),
+        convert_weights=False,
+    ),
+)
+
 
 def coco_model_cfg() -> ConfigDict:
     """Model of the COCO config, without pretrained weights."""
@@ -75,6 +106,25 @@ def build(cfg: ConfigDict, seed: int = 0) -> torch.nn.Module:
     return model.eval()
 
 
+def inference_config(model: ConfigDict) -> Config:
+    """A whole config for inference: the model, and a pipeline for small images."""
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(160, 160), keep_ratio=True),
+        dict(type='PackDetInputs', meta_keys=('ori_shape', 'img_shape', 'scale_factor')),
+    ]
+    dataset = dict(type='CocoDataset', ann_file='none.json', pipeline=pipeline)
+    return Config(
+        dict(
+            default_scope='mmdet',
+            custom_imports=dict(imports=['mmdet_salience'], allow_failed_imports=False),
+            model=model,
+            test_dataloader=dict(dataset=dataset),
+            visualizer=dict(type='DetLocalVisualizer'),
+        )
+    )
+
+
 def release_tensor(name: str, shape: Sequence[int], seed: int = 0) -> Tensor:
     """A weight of the release by the goldens' rule (name decides the numbers)."""
     if name.endswith('num_batches_tracked'):
@@ -107,9 +157,35 @@ def release_state_dict(keys: Mapping[str, Sequence[int]], seed: int = 0) -> dict
     return weights
 
 
-def golden_keys() -> dict[str, list[int]]:
-    """Names and shapes of the release's ResNet-18 state dict."""
-    return json.loads((DATA / 'official_keys_r18.json').read_text())
+def golden_keys(num_classes: int = 7) -> dict[str, list[int]]:
+    """Names and shapes of the release's ResNet-18 state dict, with any number of classes."""
+    keys = json.loads((DATA / 'official_keys_r18.json').read_text())
+    for name, shape in keys.items():
+        if any(part in name for part in ('class_head.', 'enhance_mcsp.', 'label_encoder.')):
+            shape[0] = num_classes
+    return keys
+
+
+def backbone_weights(name: str) -> dict[str, Tensor]:
+    """The release's weights of a backbone, by the goldens' rule."""
+    return release_state_dict(json.loads((DATA / f'backbone_{name}_keys.json').read_text()))
+
+
+def image_of_the_goldens() -> Tensor:
+    """The goldens' input, (1, 3, 152, 200)."""
+    values = np.random.Generator(np.random.PCG64(21)).standard_normal((3, 152, 200))
+    return torch.from_numpy(values.astype(np.float32))[None]
+
+
+def assert_golden_features(name: str, backbone: torch.nn.Module) -> None:
+    """Compare features with the recorded ones."""
+    backbone.eval()
+    with torch.no_grad():
+        outputs = backbone(image_of_the_goldens())
+    recorded = np.load(DATA / f'backbone_{name}.npz')
+    assert len(outputs) == 3
+    for index, output in enumerate(outputs):
+        np.testing.assert_allclose(output.numpy(), recorded[f'out_{index}'], rtol=0, atol=1e-4)
 
 
 def sample(

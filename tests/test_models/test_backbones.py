@@ -1,91 +1,39 @@
 """The other backbones against the goldens, and their switches."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
-from helpers import DATA, release_state_dict
+from helpers import BACKBONES, assert_golden_features, backbone_weights
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-CONVNEXT = dict(
-    type='TransformersBackbone',
-    config=dict(model_type='convnext', hidden_sizes=(32, 64, 128, 256), depths=(1, 1, 2, 1)),
-    output_norm=False,
-)
-FOCALNET = dict(
-    type='FocalNetBackbone',
-    config=dict(
-        embed_dim=32,
-        depths=(1, 1, 2, 1),
-        focal_levels=(4, 4, 4, 4),
-        focal_windows=(3, 3, 3, 3),
-        use_conv_embed=True,
-        use_layerscale=True,
-        use_post_layernorm=True,
-        normalize_modulator=True,
-    ),
-)
-SWIN = dict(
-    type='TorchvisionSwinTransformer',
-    embed_dims=32,
-    depths=(2, 2, 2, 2),
-    num_heads=(2, 4, 8, 16),
-    window_size=7,
-    out_indices=(1, 2, 3),
-    convert_weights=False,
-)
-CONFIGS = {'convnext': CONVNEXT, 'focalnet': FOCALNET, 'swin': SWIN}
 IMAGE = (1, 3, 64, 96)
-
-
-def golden_weights(name: str) -> dict[str, Tensor]:
-    """The release's weights of a backbone, by the goldens' rule."""
-    return release_state_dict(json.loads((DATA / f'backbone_{name}_keys.json').read_text()))
 
 
 def build(name: str, **settings: object) -> nn.Module:
     """Build a golden's backbone."""
     torch.manual_seed(0)
-    return MODELS.build(ConfigDict(CONFIGS[name], **settings))
+    return MODELS.build(ConfigDict(BACKBONES[name], **settings))
 
 
-def image_of_the_goldens() -> Tensor:
-    """The goldens' input, (1, 3, 152, 200)."""
-    values = np.random.Generator(np.random.PCG64(21)).standard_normal((3, 152, 200))
-    return torch.from_numpy(values.astype(np.float32))[None]
-
-
-def assert_golden(name: str, backbone: nn.Module) -> None:
-    """Compare features with the recorded ones."""
-    backbone.eval()
-    with torch.no_grad():
-        outputs = backbone(image_of_the_goldens())
-    recorded = np.load(DATA / f'backbone_{name}.npz')
-    assert len(outputs) == 3
-    for index, output in enumerate(outputs):
-        np.testing.assert_allclose(output.numpy(), recorded[f'out_{index}'], rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', BACKBONES)
 def test_release_weights_give_the_release_features(name: str) -> None:
     backbone = build(name)
-    weights = {key.removeprefix('backbone.'): x for key, x in golden_weights(name).items()}
+    weights = {key.removeprefix('backbone.'): x for key, x in backbone_weights(name).items()}
     missing, unexpected = backbone.load_state_dict(weights, strict=False)
     assert not unexpected
     assert all(key.endswith('relative_position_index') for key in missing)
-    assert_golden(name, backbone)
+    assert_golden_features(name, backbone)
 
 
 def library_file(name: str) -> Mapping:
     """The same weights as the file that the backbone's authors publish, classifier included."""
     weights = {}
-    for key, value in golden_weights(name).items():
+    for key, value in backbone_weights(name).items():
         key = key.removeprefix('backbone.').removeprefix('0.')
         if not key.startswith('1.'):
             weights[key] = value
@@ -111,7 +59,7 @@ def microsoft_swin(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', BACKBONES)
 def test_published_files_load_through_init_cfg(name: str, tmp_path: Path) -> None:
     torch.save(library_file(name), tmp_path / 'weights.pth')
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'weights.pth'))
@@ -119,14 +67,14 @@ def test_published_files_load_through_init_cfg(name: str, tmp_path: Path) -> Non
     backbone = build(name, init_cfg=init_cfg, **settings)
     backbone.init_weights()
     if name == 'focalnet':  # the release's norms are not the library's
-        norms = {key: x for key, x in golden_weights(name).items() if '.1.norm' in key}
+        norms = {key: x for key, x in backbone_weights(name).items() if '.1.norm' in key}
         for index, norm in enumerate(backbone.output_norms):
             norm.weight.data = norms[f'backbone.1.norm{index + 1}.weight']
             norm.bias.data = norms[f'backbone.1.norm{index + 1}.bias']
-    assert_golden(name, backbone)
+    assert_golden_features(name, backbone)
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', BACKBONES)
 def test_frozen_stages_keep_still(name: str) -> None:
     backbone = build(name, frozen_stages=1)
     backbone.train()
@@ -231,7 +179,7 @@ def test_missing_library_is_named() -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     torch.save({'conv1.weight': torch.ones(2)}, tmp_path / 'resnet.pth')
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet.pth'))
-    for name in CONFIGS:
+    for name in BACKBONES:
         backbone = build(name, init_cfg=init_cfg)
         with pytest.raises(ValueError, match='none of the weights of'):
             backbone.init_weights()
