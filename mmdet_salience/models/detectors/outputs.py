@@ -9,7 +9,7 @@ from mmdet.structures import SampleList
 from torch import Tensor
 
 from ..layers.encoder import EncoderOutput
-from ..layers.geometry import BatchGeometry
+from ..layers.geometry import BatchGeometry, Size
 from ..layers.token_filter import TokenSelection
 from ..layers.tokens import FeatureTokens
 from ..task_modules.query_redundancy_nms import QuerySelection
@@ -43,6 +43,24 @@ class TwoStageOutput(NamedTuple):
     selection: QuerySelection
     logits: Tensor
     box_logits: Tensor
+
+
+class InitialQueries(NamedTuple):
+    """Which tokens a two-stage detector's decoder starts from.
+
+    Attributes:
+        best: Tokens with the best class logits, in falling order, (B, Q).
+        chosen: Tokens that become queries, (B, Q'); the same where nothing removes redundant ones.
+        padding_mask: True for entries of ``chosen`` that an image does not have, (B, Q'), or None.
+        level_shapes: (height, width) of each level of the padded batch.
+        batch_shape: (height, width) of the padded batch in pixels.
+    """
+
+    best: Tensor
+    chosen: Tensor
+    padding_mask: Tensor | None
+    level_shapes: tuple[Size, ...]
+    batch_shape: Size
 
 
 class SalienceInspection(NamedTuple):

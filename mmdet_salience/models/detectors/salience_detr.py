@@ -25,7 +25,7 @@ from ..layers.tokens import (
     split_levels,
 )
 from .class_following import ClassFollowing
-from .outputs import EncodedTokens, SalienceInspection, TwoStageOutput
+from .outputs import EncodedTokens, InitialQueries, SalienceInspection, TwoStageOutput
 
 
 @MODELS.register_module()
@@ -312,6 +312,31 @@ class SalienceDETR(ClassFollowing, DINO):
         return decoder_inputs, dict(query_mask=query_mask, **head_inputs)
 
     # ------------------------------------------------------------------ looking inside
+
+    @torch.no_grad()
+    def initial_queries(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList
+    ) -> InitialQueries:
+        """Find the tokens that become queries; in evaluation mode.
+
+        Args:
+            batch_inputs: Normalised images padded to one size, (B, 3, H, W).
+            batch_data_samples: Samples with image sizes.
+
+        Returns:
+            The tokens before and after redundancy removal.
+        """
+        features = self.extract_canvas_feat(batch_inputs, batch_data_samples)
+        encoder_inputs, _ = self.pre_transformer(features, batch_data_samples)
+        encoded: EncodedTokens = self.forward_encoder(**encoder_inputs)['encoded']
+        selection = self.select_queries(encoded).selection
+        return InitialQueries(
+            selection.candidates[:, : self.num_queries],
+            selection.indices,
+            selection.padding_mask,
+            encoded.tokens.geometry.level_shapes,
+            (batch_inputs.size(2), batch_inputs.size(3)),
+        )
 
     @torch.no_grad()
     def inspect(
