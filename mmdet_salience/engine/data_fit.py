@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 
 from ..datasets.checks.annotation_table import AnnotationTable, read_annotation_table
 from ..datasets.config_data import SPLITS, data_files, move_data_root, split_datasets
-from .class_fit import SplitData, fit_classes
+from .class_fit import SplitData, fit_classes, fit_model, stated_classes
 
 
 class DataFit(NamedTuple):
@@ -18,7 +18,7 @@ class DataFit(NamedTuple):
     splits: tuple[SplitData, ...]
     """Datasets whose annotation file is there, training data first."""
     classes: tuple[str, ...]
-    """Class names, empty if the config has no dataset in COCO format."""
+    """Class names, empty if neither files nor config nor dataset types say any."""
     missing: dict[str, FileNotFoundError]
     """By split, why its annotation file cannot be read."""
 
@@ -86,6 +86,24 @@ def read_splits(
     return splits, missing
 
 
+def other_classes(cfg: Config) -> tuple[str, ...]:
+    """Classes of a config without a dataset in COCO format, such as VOC's: its own, or its type's.
+
+    Args:
+        cfg: The config.
+
+    Returns:
+        Class names, empty if neither says any.
+    """
+    for dataset in (dataset for split in SPLITS for dataset in split_datasets(cfg, split)):
+        kind = dataset.get('type')
+        kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+        known = stated_classes(dataset) or getattr(kind, 'METAINFO', {}).get('classes')
+        if known:
+            return tuple(known)
+    return ()
+
+
 def fit_to_data(cfg: Config, names: Sequence[str] = SPLITS) -> DataFit:
     """Fit a config to its data, in place.
 
@@ -110,5 +128,7 @@ def fit_to_data(cfg: Config, names: Sequence[str] = SPLITS) -> DataFit:
     splits, missing = read_splits(cfg, names)
     if missing and not splits:
         raise next(iter(missing.values()))
-    classes = fit_classes(cfg, splits) if splits else ()
+    classes = fit_classes(cfg, splits) if splits else other_classes(cfg)
+    if not splits and classes:
+        fit_model(cfg.model, classes)
     return DataFit(tuple(splits), classes, missing)

@@ -188,6 +188,17 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         runner.train()
 
 
+@pytest.mark.parametrize('stated, number', [(None, 20), (('car', 'dog'), 2)])
+def test_other_dataset_types_say_their_classes(stated: Sequence[str] | None, number: int) -> None:
+    cfg = custom_config(Path('nowhere'))
+    for split in ('train', 'val', 'test'):
+        metainfo = None if stated is None else dict(classes=stated)
+        dataset = dict(type='VOCDataset', ann_file='a.txt', metainfo=metainfo)
+        cfg[f'{split}_dataloader'].dataset = dataset
+    fit_to_data(cfg)
+    assert cfg.model.bbox_head.num_classes == number
+
+
 def test_wrapped_datasets_are_fitted(tmp_path: Path) -> None:
     cfg = custom_config(write_data(tmp_path, ('pore', 'crack')))
     inner = cfg.train_dataloader.dataset
