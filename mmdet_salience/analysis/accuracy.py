@@ -15,7 +15,7 @@ from ..engine.data_fit import is_coco
 
 
 class Accuracy(NamedTuple):
-    """COCO's average precision, 0..1; -1 where the data has no object of the kind.
+    """COCO's average precision, 0..1; None where the data has no object of the kind.
 
     Attributes:
         ap: Mean over IoU 0.50 to 0.95.
@@ -25,11 +25,11 @@ class Accuracy(NamedTuple):
         ap_large: Of larger ones.
     """
 
-    ap: float
-    ap50: float
-    ap_small: float
-    ap_medium: float
-    ap_large: float
+    ap: float | None
+    ap50: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
 
 
 class Evaluation(NamedTuple):
@@ -166,4 +166,5 @@ def measure_accuracy(
     if update is not None:
         runner.register_hook(ProgressHook(update))
     metrics = runner.test()
-    return Accuracy(*(metrics.get(f'coco/bbox_{key}', 0.0) for key in METRIC_KEYS))
+    values = [metrics.get(f'coco/bbox_{key}', 0.0) for key in METRIC_KEYS]
+    return Accuracy(*(value if value >= 0 else None for value in values))

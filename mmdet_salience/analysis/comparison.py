@@ -10,6 +10,8 @@ from .accuracy import Accuracy
 from .costs import Costs, Size
 from .flops import PARTS, ForwardWork
 
+UNKNOWN_ACCURACY = Accuracy(None, None, None, None, None)
+
 
 class DetectorResult(NamedTuple):
     """Measurements of a detector.
@@ -85,8 +87,10 @@ class Table(NamedTuple):
 
 
 def giga(number: int) -> str:
-    """Write a number of multiply-adds in 10^9 with one decimal, and below 0.1 with three."""
-    return f'{number / 1e9:.1f}' if number >= 1e8 or number == 0 else f'{number / 1e9:.3f}'
+    """Write multiply-adds in 10^9: none as 0, below 0.1 with three decimals, else with one."""
+    if number == 0:
+        return '0'
+    return f'{number / 1e9:.1f}' if number >= 1e8 else f'{number / 1e9:.3f}'
 
 
 def size_table(results: Sequence[DetectorResult]) -> Table:
@@ -167,7 +171,10 @@ def accuracy_table(results: Sequence[DetectorResult]) -> Table:
         The table.
     """
     rows = tuple(
-        (result.name, *(f'{ap:.3f}' if ap >= 0 else '-' for ap in result.accuracy or (-1,) * 5))
+        (
+            result.name,
+            *('-' if ap is None else f'{ap:.3f}' for ap in result.accuracy or UNKNOWN_ACCURACY),
+        )
         for result in results
     )
     return Table('Average precision', ('model', 'AP', 'AP50', 'APs', 'APm', 'APl'), rows)
@@ -227,7 +234,6 @@ def as_record(result: DetectorResult, first: DetectorResult) -> dict[str, Any]:
     Returns:
         The values by column; None or an empty text for what is unknown.
     """
-    accuracy = result.accuracy._asdict() if result.accuracy else dict.fromkeys(Accuracy._fields)
     return dict(
         name=result.name,
         config=result.config,
@@ -245,7 +251,7 @@ def as_record(result: DetectorResult, first: DetectorResult) -> dict[str, Any]:
         latency_ms_p90=result.costs.latency.high,
         latency_ratio=result.costs.latency.median / first.costs.latency.median,
         memory_mib=result.costs.memory,
-        **accuracy,
+        **(result.accuracy or UNKNOWN_ACCURACY)._asdict(),
     )
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .comparison import DetectorResult
+from .comparison import DetectorResult, giga
 from .flops import PARTS
 
 # Okabe and Ito's palette, which colour-blind people can tell apart, with a grey for the rest.
@@ -56,7 +56,7 @@ def draw_accuracy(axes: Axes, results: Sequence[DetectorResult]) -> None:
         results: The detectors.
     """
     for number, result in enumerate(results):
-        if result.accuracy is not None:
+        if result.accuracy is not None and result.accuracy.ap is not None:
             work, ap = result.work.total / 1e9, 100 * result.accuracy.ap
             axes.plot(work, ap, linestyle='none', markersize=9, **style_of(number))
             axes.annotate(
@@ -105,18 +105,19 @@ def draw_work(axes: Axes, results: Sequence[DetectorResult]) -> None:
     for number, result in enumerate(results):
         left = 0.0
         for part in PARTS:
-            work = result.work.by_part[part] / 1e9
+            count = result.work.by_part[part]
+            work = count / 1e9
             axes.barh(number, work, left=left, color=PART_COLORS[part], edgecolor='white')
             if work > LABELLED_SHARE * most:
                 color = 'white' if part in DARK_PARTS else 'black'
                 middle = left + work / 2
-                axes.text(
-                    middle, number, f'{work:.3g}', ha='center', va='center', color=color, fontsize=8
-                )
+                style: dict[str, Any] = dict(ha='center', va='center', color=color, fontsize=8)
+                axes.text(middle, number, giga(count), **style)
             left += work
         sampling = result.work.sampling / 1e9
         axes.barh(number, sampling, left=left, color='white', edgecolor='black', hatch='/////')
-        axes.text(left + sampling + 0.01 * most, number, f'{left:.4g}', va='center', fontsize=9)
+        end = left + sampling + 0.01 * most
+        axes.text(end, number, giga(result.work.total), va='center', fontsize=9)
     axes.set_yticks(range(len(results)), [short_name(result.name) for result in results])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.12 * most)

@@ -48,7 +48,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_table_and_files(work: Path, capsys: pytest.CaptureFixture) -> None:
     main([str(work / 'tiny.py'), '--checkpoint', str(work / 'tiny.pth'), '--out-dir', str(work)])
     assert 'before removal' in capsys.readouterr().out
-    rows = list(csv.DictReader((work / 'queries.csv').open()))
+    with (work / 'queries.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
     assert [row['size'] for row in rows] == ['small', 'medium', 'large', 'all'] * 2
     assert [row['objects'] for row in rows] == ['3', '3', '0', '6'] * 2
     assert rows[2]['per object'] == '-'

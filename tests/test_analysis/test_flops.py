@@ -1,0 +1,188 @@
+"""Multiply-adds and tokens, worked by hand where they can be."""
+
+import pytest
+import torch
+from helpers import build, tiny_model_cfg
+from mmcv.ops import MultiScaleDeformableAttention
+from tiny_detectors import tiny_dino_cfg, whole_config
+from torch import nn
+
+from mmdet_salience.analysis.detectors import ImageBatch, build_detector, make_image
+from mmdet_salience.analysis.flops import (
+    PARTS,
+    ForwardWork,
+    count_work,
+    part_of,
+    sampling_multiply_adds,
+)
+
+SHAPE = (60, 90)
+# ceil(64 / s) x ceil(96 / s) cells at the strides 8, 16, 32 and 64.
+NUM_TOKENS = 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2
+
+
+class Drawing(nn.Module):
+    """What a detector looks like to the counter; ``forward`` calls parts as detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Conv2d(3, 4, 3, padding=1)
+        self.memory_trans_fc = nn.Linear(4, 4)
+        self.bbox_head = nn.ModuleDict(dict(cls=nn.Linear(4, 2)))
+        self.encoder = Ranker(self.bbox_head['cls'])
+        self.extra = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, inputs: torch.Tensor, samples: list, mode: str) -> torch.Tensor:
+        """Work in every part; the arguments are a detector's."""
+        tokens = self.backbone(inputs).flatten(2).transpose(1, 2)
+        tokens = self.encoder(self.memory_trans_fc(tokens))
+        tokens = self.memory_trans_fc(tokens)
+        tokens = self.extra(tokens, tokens, tokens, need_weights=False)[0]
+        return tokens @ tokens.transpose(1, 2)
+
+
+class Ranker(nn.Module):
+    """An encoder that asks the head."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.ask = [head]  # in a list, it is no child
+        self.project = nn.Linear(4, 4)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Ask the head about five tokens and project all."""
+        self.ask[0](tokens[:, :5])
+        return self.project(tokens)
+
+
+class Sampler(nn.Module):
+    """Deformable attention into three levels of 2 x 2 cells."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, inputs: torch.Tensor, samples: list, mode: str) -> torch.Tensor:
+        """Sample random values for the inputs, (B, N, C)."""
+        batch, tokens, channels = inputs.shape
+        return self.attention(
+            inputs,
+            value=torch.rand(batch, 12, channels),
+            reference_points=torch.rand(batch, tokens, 3, 2),
+            spatial_shapes=torch.tensor([[2, 2]] * 3),
+            level_start_index=torch.tensor([0, 4, 8]),
+        )
+
+
+def count(cfg: dict) -> ForwardWork:
+    """Work of a tiny detector."""
+    model = build_detector(whole_config(cfg))
+    return count_work(model, make_image(model, SHAPE))
+
+
+def test_every_multiply_add_goes_to_the_part_that_does_it() -> None:
+    """6 x 7 pixels: convolution, projection on either side of the encoder, a head called inside.
+
+    Attention: 4 channels to three times 4, scores and weighted sum of 42 x 42 pairs, 4 to 4.
+    """
+    image = ImageBatch(torch.rand(1, 3, 6, 7), [])
+    pixels, channels = 6 * 7, 4
+    projection = pixels * channels * channels
+    work = count_work(Drawing().eval(), image)
+    expected = dict.fromkeys(PARTS, 0)
+    expected.update(
+        backbone=pixels * channels * 3 * 3 * 3,
+        predictor=projection,
+        encoder=projection,
+        heads=projection + 5 * channels * 2,
+        other=4 * projection + 2 * pixels**2 * channels + pixels**2 * channels,
+    )
+    assert work == ForwardWork(expected, 0, ())
+    assert work.total == sum(expected.values())
+
+
+def test_sampling_by_hand() -> None:
+    """7 tokens of 2 images, 3 levels, 4 points, 16 channels: 5 each, whatever the heads."""
+    assert sampling_multiply_adds(tokens=1, levels=1, points=1, channels=1) == 5
+    attention = MultiScaleDeformableAttention(
+        16, num_heads=2, num_levels=3, num_points=4, batch_first=True
+    )
+    model = Sampler(attention).eval()
+    work = count_work(model, ImageBatch(torch.rand(2, 7, 16), []))
+    assert work.sampling == 5 * 14 * 3 * 4 * 16
+    # Values 16 to 16 for 12 tokens; offsets, weights and output for 7.
+    per_image = 12 * 16 * 16 + 7 * 16 * (2 * 3 * 4 * 2 + 2 * 3 * 4 + 16)
+    assert work.by_part['other'] == work.total == 2 * per_image
+
+
+def test_salience_detr_updates_the_tokens_that_inspect_shows() -> None:
+    """Tokens of the layers are those of ``token_selection``, and all its parts work."""
+    model = build(tiny_model_cfg())
+    image = make_image(model, SHAPE)
+    counts = model.inspect(image.inputs, image.data_samples).token_selection.layer_counts
+    work = count_work(model, image)
+    assert work.layer_tokens == tuple(layer[0] for layer in counts)
+    assert max(work.layer_tokens) < NUM_TOKENS
+    assert [part for part in PARTS if not work.by_part[part]] == ['other']
+
+
+def test_parts_of_dino() -> None:
+    """Its encoder updates all tokens in every layer; it predicts and fuses nothing."""
+    work = count(tiny_dino_cfg())
+    assert work.layer_tokens == (NUM_TOKENS, NUM_TOKENS)
+    assert [part for part in PARTS if not work.by_part[part]] == ['predictor', 'fusion', 'other']
+    # Encoder and decoder: 2 layers, 4 levels, 4 points, 32 channels; 30 queries.
+    assert work.sampling == 5 * 2 * (NUM_TOKENS + 30) * 4 * 4 * 32
+
+
+def test_dino_encoder_by_hand() -> None:
+    """A layer: values, offsets, weights, output, FFN (32 to 64 and back) for each token."""
+    work = count(tiny_dino_cfg())
+    per_token = 32 * 32 + 32 * (8 * 4 * 4 * 3) + 32 * 32 + 2 * 32 * 64
+    assert work.by_part['encoder'] == 2 * NUM_TOKENS * per_token
+
+
+def test_both_kinds_share_backbone_and_neck() -> None:
+    """The same image through the same backbone is the same work."""
+    first, second = count(tiny_model_cfg()), count(tiny_dino_cfg())
+    for part in ('backbone', 'neck'):
+        assert first.by_part[part] == second.by_part[part] > 0
+    assert first.total < second.total
+
+
+def test_counting_leaves_no_hooks() -> None:
+    """A second count gives the same, and nothing stays behind to slow the detector down."""
+    model = build_detector(whole_config(tiny_model_cfg()))
+    image = make_image(model, SHAPE)
+    assert count_work(model, image) == count_work(model, image)
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize(
+    ('name', 'part'),
+    [
+        ('encoder.layers.0.ffn', 'encoder'),
+        ('salience_predictor', 'predictor'),
+        ('token_fusion.lateral', 'fusion'),
+        ('rpn_head.rpn_cls', 'heads'),
+        ('positional_encoding', 'other'),
+    ],
+)
+def test_part_of(name: str, part: str) -> None:
+    """A module belongs to the part of the detector's child that holds it."""
+    assert part_of(name) == part
+
+
+def test_classes_left_to_the_data() -> None:
+    """``num_classes=None`` becomes what is given; a number in the config stays."""
+    left = build_detector(whole_config(tiny_dino_cfg(None)), num_classes=5)
+    stated = build_detector(whole_config(tiny_dino_cfg(2)), num_classes=5)
+    assert [m.bbox_head.cls_branches[0].out_features for m in (left, stated)] == [5, 2]
+
+
+def test_pretrained_weights_are_not_loaded() -> None:
+    """A detector is built without its pretrained backbone, which may not be there."""
+    cfg = whole_config(tiny_dino_cfg())
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='/none.pth')
+    build_detector(cfg)
+    assert cfg.model.backbone.init_cfg.checkpoint == '/none.pth'
