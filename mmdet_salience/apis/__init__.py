@@ -1,6 +1,23 @@
-"""Models by their names, and inference with them."""
+"""Models by their names, inference with them, and the arrays behind their detections."""
 
 from .inferencer import DetInferencer
+from .inspection import (
+    ImageInspection,
+    Objects,
+    QueryPoints,
+    inspect_dataset_image,
+    inspect_image,
+)
 from .model_zoo import ZooModel, find_model, list_models
 
-__all__ = ['DetInferencer', 'ZooModel', 'find_model', 'list_models']
+__all__ = [
+    'DetInferencer',
+    'ImageInspection',
+    'Objects',
+    'QueryPoints',
+    'ZooModel',
+    'find_model',
+    'inspect_dataset_image',
+    'inspect_image',
+    'list_models',
+]

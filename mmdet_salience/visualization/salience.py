@@ -76,6 +76,37 @@ def salience_heatmap(
         ValueError: If there is no level, a level is not a 2-D map, or the content is larger
             than the canvas.
     """
+    if not levels or any(np.ndim(level) != 2 for level in levels):
+        raise ValueError(
+            'levels must hold at least one (H_l, W_l) map of one image, got '
+            f'shapes {[np.shape(level) for level in levels]}'
+        )
+    probabilities = [sigmoid(np.asarray(level, dtype=np.float32)) for level in levels]
+    maps = [map_to_image(p, image_shape, content_shape, canvas_shape) for p in probabilities]
+    return np.maximum.reduce(maps)
+
+
+def map_to_image(
+    values: np.ndarray,
+    image_shape: tuple[int, int],
+    content_shape: tuple[int, int] | None = None,
+    canvas_shape: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Resize a map over the canvas to the image, as drawn in :func:`salience_heatmap`.
+
+    Args:
+        values: Values in 0..1 over the whole canvas, (H_l, W_l).
+        image_shape: Height and width of the returned map.
+        content_shape: Height and width that the image fills in the canvas, from its top left
+            corner. Defaults to ``image_shape``.
+        canvas_shape: Height and width of the padded canvas. Defaults to ``content_shape``.
+
+    Returns:
+        (H, W), float32 in 0..1, interpolated linearly.
+
+    Raises:
+        ValueError: If the content is larger than the canvas.
+    """
     content_h, content_w = content_shape or image_shape
     canvas_h, canvas_w = canvas_shape or (content_h, content_w)
     if content_h > canvas_h or content_w > canvas_w:
@@ -83,16 +114,10 @@ def salience_heatmap(
             f'content_shape {(content_h, content_w)} must fit into '
             f'canvas_shape {(canvas_h, canvas_w)}'
         )
-    if not levels or any(np.ndim(level) != 2 for level in levels):
-        raise ValueError(
-            'levels must hold at least one (H_l, W_l) map of one image, got '
-            f'shapes {[np.shape(level) for level in levels]}'
-        )
-    probabilities = [_sigmoid(np.asarray(level, dtype=np.float32)) for level in levels]
-    resized = [
-        cv2.resize(p, (canvas_w, canvas_h), interpolation=cv2.INTER_LINEAR) for p in probabilities
-    ]
-    content = np.maximum.reduce(resized)[:content_h, :content_w]
+    canvas = cv2.resize(
+        np.asarray(values, dtype=np.float32), (canvas_w, canvas_h), interpolation=cv2.INTER_LINEAR
+    )
+    content = canvas[:content_h, :content_w]
     height, width = image_shape
     return cv2.resize(content, (width, height), interpolation=cv2.INTER_LINEAR).clip(0.0, 1.0)
 
@@ -242,7 +267,7 @@ def _row_pictures(
     return truth, found, salient
 
 
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
+def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Sigmoid that does not overflow for large logits of either sign; any shape."""
     return 0.5 * (1.0 + np.tanh(0.5 * logits))
 
