@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from helpers import build, tiny_model_cfg
+from helpers import ROOT, build, tiny_model_cfg
 from mmcv.ops import MultiScaleDeformableAttention
+from mmengine.config import Config
 from tiny_detectors import tiny_dino_cfg, whole_config
 from torch import nn
 
@@ -186,3 +187,73 @@ def test_pretrained_weights_are_not_loaded() -> None:
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='/none.pth')
     build_detector(cfg)
     assert cfg.model.backbone.init_cfg.checkpoint == '/none.pth'
+
+
+def test_parts_of_a_tiny_model() -> None:
+    model = build(tiny_model_cfg())
+    work = count_work(model, make_image(model, (96, 128)))
+    assert set(work.by_part) == set(PARTS)
+    assert work.total == sum(work.by_part.values())
+    # 12x16, 6x8, 3x4 and 2x2 tokens; all of the coarse levels, 40 and 80 % of the finer ones.
+    kept = int(192 * 0.4) + int(48 * 0.8) + 12 + 4
+    assert work.layer_tokens == (kept, kept // 2)
+    levels, points, dims, queries = 4, 4, 32, 30
+    sampled = sum(work.layer_tokens) + model.decoder.num_layers * queries
+    assert work.sampling == sampled * levels * points * dims * 5
+
+
+def test_backbone_by_hand() -> None:
+    model = build(tiny_model_cfg())
+    # ResNet-18 on 32 x 32 px: the 7x7 stem on 16x16, then 8x8 maps of 64 channels and so on.
+    work = count_work(model, make_image(model, (32, 32)))
+    stem = 16 * 16 * 64 * 3 * 49
+    first = 4 * 8 * 8 * 64 * 64 * 9
+    others = 0
+    for side, width in ((4, 128), (2, 256), (1, 512)):
+        half = side * side * width * width // 2
+        others += half * 9 + 3 * side * side * width * width * 9 + half
+    assert work.by_part['backbone'] == stem + first + others
+
+
+def test_more_tokens_cost_more() -> None:
+    model = build(tiny_model_cfg())
+    cfg = tiny_model_cfg()
+    cfg.encoder.token_filter.level_ratios = (1.0, 1.0, 1.0, 1.0)
+    image = make_image(model, (96, 128))
+    dense, sparse = (count_work(each, image) for each in (build(cfg), model))
+    assert dense.by_part['encoder'] > sparse.by_part['encoder']
+    for part in ('backbone', 'neck', 'predictor', 'fusion', 'decoder'):
+        assert dense.by_part[part] == sparse.by_part[part]
+
+
+@pytest.fixture(scope='module')
+def order() -> dict[str, ForwardWork]:
+    """Work of the R50 configs on a small image."""
+    names = ('salience_detr/salience-detr', 'focus_detr/focus-detr', 'dino/dino-4scale')
+    names += tuple(f'ablation/{name}' for name in ('layer-only', 'level-only', 'no-filtering'))
+    works = {}
+    for name in (*names, 'ablation/no-fusion'):
+        cfg = Config.fromfile(ROOT / f'configs/{name}_r50_8xb2-12e_coco.py')
+        model = build_detector(cfg)
+        works[name.split('/')[1]] = count_work(model, make_image(model, (256, 320)))
+    return works
+
+
+def test_order_of_the_models(order: dict[str, ForwardWork]) -> None:
+    """As published: Focus-DETR does least, filtering saves most of DINO's encoder."""
+    total = {name: work.total for name, work in order.items()}
+    assert total['focus-detr'] < total['salience-detr'] < total['dino-4scale']
+    encoder = {name: work.by_part['encoder'] for name, work in order.items()}
+    assert encoder['salience-detr'] < encoder['level-only'] < encoder['no-filtering']
+    assert encoder['salience-detr'] < encoder['layer-only'] < encoder['no-filtering']
+    assert total['salience-detr'] - total['no-fusion'] == order['salience-detr'].by_part['fusion']
+
+
+def test_release_is_not_exceeded() -> None:
+    """The release takes 207.7 G at 800 x 1333; its share of DINO's work is about 70 %."""
+    totals = []
+    for name in ('salience_detr/salience-detr', 'dino/dino-4scale'):
+        model = build_detector(Config.fromfile(ROOT / f'configs/{name}_r50_8xb2-12e_coco.py'))
+        totals.append(count_work(model, make_image(model, (800, 1333))).total / 1e9)
+    assert totals[0] < 207.7
+    assert totals[0] / totals[1] == pytest.approx(0.70, abs=0.01)
