@@ -1,7 +1,8 @@
 """Salience DETR for MMDetection.
 
-Importing the package registers its modules (``MODELS``, ``TASK_UTILS``, ``RUNNERS``), so a config
-only needs ``custom_imports = dict(imports=['mmdet_salience'], allow_failed_imports=False)``.
+Importing the package registers its modules (``MODELS``, ``TASK_UTILS``, ``RUNNERS``,
+``METRICS``), so a config only needs
+``custom_imports = dict(imports=['mmdet_salience'], allow_failed_imports=False)``.
 """
 
 from .utils.environment import require_mmcv_ops
@@ -10,6 +11,6 @@ from .version import __version__
 require_mmcv_ops()
 
 # mmdet cannot be imported before mmcv's operators are checked.
-from . import engine, models  # noqa: E402
+from . import engine, evaluation, models  # noqa: E402
 
-__all__ = ['__version__', 'engine', 'models']
+__all__ = ['__version__', 'engine', 'evaluation', 'models']

@@ -169,8 +169,10 @@ def test_the_demo_runs_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture)
     )
     lines = capsys.readouterr().out.splitlines()
     assert any('step 4/4   loss' in line for line in lines)
-    assert all(f'{name} ' in lines[-2] for name in ('AP', 'AP50', 'APs', 'APm', 'APl'))
-    assert str(tmp_path / 'pictures') in lines[-1]
+    assert all(f'{name} ' in lines[-3] for name in ('AP', 'AP50', 'APs', 'APm', 'APl'))
+    assert str(tmp_path / 'pictures') in lines[-2]
+    assert str(tmp_path / 'report' / 'index.html') in lines[-1]
     assert len(list((tmp_path / 'pictures').glob('0*.png'))) == 2
     assert (tmp_path / 'pictures' / 'overview.png').is_file()
+    assert (tmp_path / 'report' / 'report.json').is_file()
     assert (tmp_path / 'iter_4.pth').is_file()

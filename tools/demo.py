@@ -26,7 +26,9 @@ from mmengine.runner import Runner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's own package
 
+from mmdet_salience.datasets.config_data import data_files
 from mmdet_salience.datasets.synthetic_defects import SyntheticDefects, generate_synthetic_defects
+from mmdet_salience.evaluation import EvaluationReport
 from mmdet_salience.visualization import PanelRow, demo_panel, salience_heatmap
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs/salience_detr/salience-detr_r18_demo.py'
@@ -246,6 +248,20 @@ def describe_metrics(metrics: dict[str, float]) -> str:
     )
 
 
+def add_report(runner: Runner, folder: Path) -> None:
+    """Let the evaluation end in a report.
+
+    Args:
+        runner: The runner, to whose metrics the report is added.
+        folder: Folder of the report.
+    """
+    files = data_files(runner.cfg.val_dataloader.dataset)
+    title = 'The demo on its held-out images'
+    metric = EvaluationReport(str(folder), files.ann_file, files.image_root, title=title)
+    metric.dataset_meta = runner.val_dataloader.dataset.metainfo
+    runner.val_loop.evaluator.metrics.append(metric)
+
+
 def train_and_show(cfg: Config, num_pictures: int, score_thr: float) -> None:
     """Train, evaluate and draw.
 
@@ -261,12 +277,14 @@ def train_and_show(cfg: Config, num_pictures: int, score_thr: float) -> None:
         runner.train()
     print('[3/4] Evaluating on the held-out images', flush=True)
     with quiet():
+        add_report(runner, work_dir / 'report')
         metrics = runner.val()
     print('[4/4] Drawing held-out images', flush=True)
     overview = save_pictures(runner, work_dir / 'pictures', num_pictures, score_thr)
     print(f'\nCheckpoint: {work_dir / f"iter_{steps}.pth"}')
     print(f'Held-out images: {describe_metrics(metrics)}')
     print(f'Pictures: {overview.parent} (start with {overview.name})')
+    print(f'Report: {work_dir / "report" / "index.html"} (open it in a browser)')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

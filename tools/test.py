@@ -1,6 +1,6 @@
-"""Test a detector: metrics, predictions in a file, painted pictures.
+"""Test a detector: metrics, a report of them, predictions in a file, painted pictures.
 
-Usage: ``python tools/test.py CONFIG CHECKPOINT [--out results.pkl] [--show-dir DIR] [--tta] ...``
+Usage: ``python tools/test.py CONFIG CHECKPOINT [--report DIR] [--out results.pkl] [--tta] ...``
 """
 
 import argparse
@@ -10,6 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
 
 sys.path.append(str(Path(__file__).resolve().parent))  # for _common, however this is loaded
 
@@ -36,6 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
     add_run_options(parser, 'metrics', 'test_dataloader.batch_size=4')
     parser.add_argument('checkpoint', help='checkpoint file or address')
     parser.add_argument('--out', metavar='RESULTS.pkl', help='save the predictions to this file')
+    parser.add_argument(
+        '--report',
+        metavar='DIR',
+        help='write an evaluation to this folder: index.html to read, report.json; an older '
+        'one there is replaced',
+    )
     parser.add_argument('--show', action='store_true', help='show the predictions on screen')
     parser.add_argument(
         '--show-dir',
@@ -156,6 +163,43 @@ def prepare_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def add_report(runner: Runner, args: argparse.Namespace) -> None:
+    """Let a test end in a report.
+
+    Args:
+        runner: The runner, to whose metrics the report is added.
+        args: The command line.
+
+    Raises:
+        FileNotFoundError: There is no annotation file.
+        ValueError: The test data is not in COCO format, or the report cannot be written.
+    """
+    from mmdet_salience.datasets.config_data import data_files, split_datasets
+    from mmdet_salience.evaluation import EvaluationReport
+    from mmdet_salience.evaluation.coco_objects import reads_coco
+
+    datasets = split_datasets(runner.cfg, 'test')
+    if len(datasets) != 1 or not reads_coco(datasets[0].type):
+        raise ValueError(
+            '--report needs one test dataset that reads its annotations as CocoDataset does; '
+            f'{args.config} has {", ".join(str(dataset.type) for dataset in datasets)}'
+        )
+    files = data_files(datasets[0])
+    metric = EvaluationReport(
+        args.report,
+        files.ann_file,
+        files.image_root,
+        title=f'Evaluation of {Path(args.config).stem}',
+        notes=[
+            f'Checkpoint {Path(args.checkpoint).name}{", test-time augmentation" * args.tta}',
+            f'Annotations {Path(files.ann_file).name}',
+        ],
+        backend_args=datasets[0].get('backend_args'),
+    )
+    metric.dataset_meta = runner.test_dataloader.dataset.metainfo
+    runner.test_evaluator.metrics.append(metric)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Test.
 
@@ -169,6 +213,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = prepare_config(args)
         cfg.fit_splits = ['test']
         runner = build_runner(cfg)
+        if args.report is not None:
+            add_report(runner, args)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     if args.out is not None:

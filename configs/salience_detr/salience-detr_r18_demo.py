@@ -38,3 +38,5 @@ param_scheduler = [
     dict(type='MultiStepLR', by_epoch=False, milestones=[700], gamma=0.1),
 ]
 default_hooks = dict(checkpoint=dict(interval=max_iters))
+# Draws ground truth, detections and salience of four held-out images after each validation.
+custom_hooks = [dict(type='SalienceVisualizationHook')]

@@ -1,0 +1,5 @@
+"""Metrics, which MMEngine's evaluators build by name."""
+
+from .report_metric import EvaluationReport
+
+__all__ = ['EvaluationReport']
