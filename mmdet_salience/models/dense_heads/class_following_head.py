@@ -1,13 +1,19 @@
-"""A head whose number of classes may follow the data or the checkpoint."""
+"""A head whose number of classes may follow the data or the checkpoint.
+
+Shapes: Q queries, K classes.
+"""
 
 from typing import Any
 
 from mmdet.models.dense_heads import DINOHead
 from mmdet.registry import MODELS
-from torch import nn
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
 
 # Classes of COCO, and of a head that is told neither by its config nor by data or checkpoint.
 NUM_COCO_CLASSES = 80
+# Stands for an infinite class logit in the matching: probability 0 or 1, yet finite in float16.
+LARGEST_LOGIT = 1e4
 
 
 @MODELS.register_module()
@@ -37,3 +43,28 @@ class ClassFollowingDINOHead(DINOHead):
             resized = nn.Linear(branch.in_features, num_classes)
             self.cls_branches[index] = resized.to(branch.weight)
         self.num_classes = self.cls_out_channels = num_classes
+
+    def _get_targets_single(
+        self,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        gt_instances: InstanceData,
+        img_meta: dict,
+    ) -> tuple:
+        """Match one image's predictions to its objects, even where they are no numbers.
+
+        The matching would fail with an error that names neither image nor cause. With any match the
+        loss is no number, and whoever watches it can tell.
+
+        Args:
+            cls_score: Class logits, (Q, K).
+            bbox_pred: Boxes (cx, cy, w, h) in 0..1, (Q, 4).
+            gt_instances: The image's objects.
+            img_meta: Metainfo of the image.
+
+        Returns:
+            Targets as of mmdet's ``DETRHead``.
+        """
+        logits = cls_score.nan_to_num(0.0, LARGEST_LOGIT, -LARGEST_LOGIT)
+        boxes = bbox_pred.nan_to_num(0.0)
+        return super()._get_targets_single(logits, boxes, gt_instances, img_meta)

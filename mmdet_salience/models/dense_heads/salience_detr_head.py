@@ -15,6 +15,7 @@ from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..layers.precision import full_precision, no_autocast
 from .class_following_head import ClassFollowingDINOHead
 
 # Class logit of queries that an image does not have: probability 0, yet finite in float16.
@@ -97,9 +98,9 @@ class SalienceDETRHead(ClassFollowingDINOHead):
         Returns:
             Class logits (B, Q, K) and boxes (cx, cy, w, h) in 0..1, (B, Q, 4).
         """
-        offset = self.reg_branches[layer](state)
+        offset = full_precision(self.reg_branches[layer], state)
         boxes = (offset + inverse_sigmoid(reference, eps=self.eps)).sigmoid()
-        return self.cls_branches[layer](state), boxes
+        return full_precision(self.cls_branches[layer], state), boxes
 
     def loss(
         self,
@@ -112,7 +113,7 @@ class SalienceDETRHead(ClassFollowingDINOHead):
         salience: Sequence[Tensor],
         query_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Compute all losses.
+        """Compute all losses, and the matching, in float32.
 
         Args:
             hidden_states: Normed queries of each layer, (layers, B, Q, C).
@@ -133,9 +134,11 @@ class SalienceDETRHead(ClassFollowingDINOHead):
         num_queries = enc_outputs_class.size(1)
         enc_mask = None if query_mask is None else query_mask[:, -num_queries:]
         enc_outputs = mask_queries(enc_outputs_class, enc_outputs_coord, enc_mask)
-        losses = self.loss_by_feat(*outputs, *enc_outputs, gt_instances, img_metas, dn_meta)
-        if self.loss_salience is not None:
-            losses['loss_salience'] = self.loss_by_salience(salience, gt_instances, img_metas)
+        predictions = [tensor.float() for tensor in (*outputs, *enc_outputs)]
+        with no_autocast(enc_outputs_class):
+            losses = self.loss_by_feat(*predictions, gt_instances, img_metas, dn_meta)
+            if self.loss_salience is not None:
+                losses['loss_salience'] = self.loss_by_salience(salience, gt_instances, img_metas)
         return losses
 
     def loss_by_salience(
@@ -161,7 +164,7 @@ class SalienceDETRHead(ClassFollowingDINOHead):
             [(level.size(2), level.size(3)) for level in salience],
             img_metas[0]['batch_input_shape'],
         )
-        logits = torch.cat([level.flatten(1) for level in salience], dim=1)
+        logits = torch.cat([level.flatten(1) for level in salience], dim=1).float()
         return self.loss_salience(logits, targets.to(logits.device))
 
     def predict(

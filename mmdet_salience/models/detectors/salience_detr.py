@@ -17,6 +17,7 @@ from ...utils.checkpoints import convert_in_place
 from ..layers.canvas import per_canvas
 from ..layers.decoder import hide_queries
 from ..layers.geometry import BatchGeometry
+from ..layers.precision import full_precision
 from ..layers.tokens import (
     FeatureTokens,
     flatten_features,
@@ -25,6 +26,7 @@ from ..layers.tokens import (
     split_levels,
 )
 from .class_following import ClassFollowing
+from .level_check import check_levels, count_levels
 from .outputs import EncodedTokens, InitialQueries, SalienceInspection, TwoStageOutput
 
 
@@ -80,6 +82,7 @@ class SalienceDETR(ClassFollowing, DINO):
         self.memory_trans_fc = nn.Linear(self.embed_dims, self.embed_dims)
         self.memory_trans_norm = nn.LayerNorm(self.embed_dims)
         self.query_embedding = nn.Embedding(self.num_queries, self.embed_dims)
+        check_levels(len(self.feature_strides), count_levels(self))
 
     def init_weights(self) -> None:
         """Initialise as DINO, except for normal query contents and uniform background tables."""
@@ -181,7 +184,7 @@ class SalienceDETR(ClassFollowing, DINO):
             ``encoded``, an :class:`EncodedTokens`.
         """
         projected = self.project_memory(tokens.feat + tokens.pos, tokens.invalid)
-        salience = self.salience_predictor(projected, tokens.geometry)
+        salience = full_precision(self.salience_predictor, projected, tokens.geometry)
         output = self.encoder(tokens, salience, self.ranking_branches)
         memory = self.fuse_levels(output.memory, tokens.geometry)
         return dict(encoded=EncodedTokens(tokens, salience, output, memory))
@@ -256,11 +259,11 @@ class SalienceDETR(ClassFollowing, DINO):
         tokens = encoded.tokens
         class_branch, box_branch = self.two_stage_branches
         memory = self.project_memory(encoded.memory, tokens.invalid)
-        logits = class_branch(memory)
+        logits = full_precision(class_branch, memory)
         selection = self.query_selection(
             logits.max(dim=-1).values, tokens.padding_mask, tokens.geometry, self.num_queries
         )
-        boxes = box_branch(gather_tokens(memory, selection.indices))
+        boxes = full_precision(box_branch, gather_tokens(memory, selection.indices))
         boxes = boxes + gather_tokens(tokens.proposals, selection.indices)
         return TwoStageOutput(selection, gather_tokens(logits, selection.indices), boxes)
 

@@ -12,6 +12,8 @@ from mmdet.models.layers.transformer.utils import MLP, coordinate_to_encoding
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from .precision import full_precision, sample_in_full_precision
+
 
 @MODELS.register_module()
 class SalienceDecoder(DeformableDetrTransformerDecoder):
@@ -33,6 +35,8 @@ class SalienceDecoder(DeformableDetrTransformerDecoder):
     def _init_layers(self) -> None:
         """Add the query-position head and the output norm to mmdet's layers."""
         super()._init_layers()
+        for layer in self.layers:
+            sample_in_full_precision(layer.cross_attn)
         self.ref_point_head = MLP(self.embed_dims * 2, self.embed_dims, self.embed_dims, 2)
         self.norm = nn.LayerNorm(self.embed_dims)
 
@@ -96,7 +100,7 @@ class SalienceDecoder(DeformableDetrTransformerDecoder):
                 level_start_index=level_start_index,
                 **kwargs,
             )
-            offset = reg_branch(query)
+            offset = full_precision(reg_branch, query)
             refined = (offset + inverse_sigmoid(reference_points, eps=self.eps)).sigmoid()
             reference_points = refined.detach()
             states.append(self.norm(query))

@@ -3,7 +3,7 @@
 Shapes: B images, L levels, N tokens of all levels, K tokens of a layer, C channels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,8 +15,9 @@ from mmdet.models.layers.transformer.deformable_detr_layers import (
 )
 from mmdet.registry import MODELS
 from mmengine.model import ModuleList
-from torch import Tensor
+from torch import Tensor, nn
 
+from .precision import full_precision, sample_in_full_precision
 from .token_filter import TokenSelection
 from .tokens import FeatureTokens, gather_tokens
 
@@ -53,6 +54,7 @@ class FilteringEncoderLayer(DeformableDetrTransformerEncoderLayer):
     def _init_layers(self) -> None:
         """Add the dual attention and its norm to mmdet's layer."""
         super()._init_layers()
+        sample_in_full_precision(self.self_attn)
         self.dual_attn = MultiheadAttention(**self.dual_attn_cfg)
         self.dual_norm = build_norm_layer(self.norm_cfg, self.embed_dims)[1]
 
@@ -149,7 +151,7 @@ class HierarchicalFilteringEncoder(DeformableDetrTransformerEncoder):
         self,
         tokens: FeatureTokens,
         salience: Sequence[Tensor],
-        class_branches: Sequence[Callable[[Tensor], Tensor]],
+        class_branches: Sequence[nn.Module],
     ) -> EncoderOutput:
         """Encode the tokens.
 
@@ -219,7 +221,7 @@ def left_out(padding_mask: Tensor, indices: Tensor) -> Tensor:
 def rank_tokens(
     query: Tensor,
     salience: Tensor,
-    class_branch: Callable[[Tensor], Tensor],
+    class_branch: nn.Module,
     unused: Tensor | None,
 ) -> Tensor:
     """Rank tokens by their best class logit times their salience logit.
@@ -233,5 +235,5 @@ def rank_tokens(
     Returns:
         (B, K); -inf for unused slots.
     """
-    ranking = class_branch(query).max(dim=-1).values * salience
+    ranking = full_precision(class_branch, query).max(dim=-1).values * salience
     return ranking if unused is None else ranking.masked_fill(unused, -torch.inf)

@@ -19,7 +19,6 @@ padded to if it were alone::
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 Size = tuple[int, int]
 
@@ -110,7 +109,7 @@ class BatchGeometry:
         """Number of images, B."""
         return len(self.canvas_shapes)
 
-    @cached_property
+    @property
     def level_sizes(self) -> tuple[int, ...]:
         """Tokens of each level of the padded batch."""
         return tuple(height * width for height, width in self.level_shapes)
@@ -120,7 +119,7 @@ class BatchGeometry:
         """Tokens of the padded batch, N."""
         return sum(self.level_sizes)
 
-    @cached_property
+    @property
     def num_valid_tokens(self) -> tuple[tuple[int, ...], ...]:
         """For each image the tokens of each level that are not padding."""
         return tuple(tuple(h * w for h, w in levels) for levels in self.valid_shapes)

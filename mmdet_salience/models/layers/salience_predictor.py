@@ -66,6 +66,7 @@ class SaliencePredictor(BaseModule):
     ) -> None:
         xavier = dict(type='Xavier', layer='Linear', distribution='uniform', bias=0.0)
         super().__init__(init_cfg=init_cfg or xavier)
+        self.num_levels = num_levels
         self.embed = nn.Sequential(
             nn.LayerNorm(embed_dims), nn.Linear(embed_dims, embed_dims), nn.GELU()
         )
@@ -76,7 +77,9 @@ class SaliencePredictor(BaseModule):
             nn.GELU(),
             nn.Linear(embed_dims // 4, 1),
         )
-        self.alpha = nn.Parameter(torch.empty(num_levels - 1).uniform_(-alpha_range, alpha_range))
+        alpha = torch.empty(num_levels - 1).uniform_(-alpha_range, alpha_range)
+        # A single level has none; DDP stops at a trained parameter without gradient.
+        self.alpha = nn.Parameter(alpha, requires_grad=num_levels > 1)
 
     def forward(self, memory: Tensor, geometry: BatchGeometry) -> tuple[Tensor, ...]:
         """Score all tokens.

@@ -3,7 +3,6 @@
 Shapes: B images, L levels, T encoder layers, N tokens of all levels, K selected tokens.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,14 +12,20 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from .geometry import BatchGeometry
+from .tokens import best_first
 
-# Products such as 0.29 * 100 fall just below the whole number they mean.
-_ROUNDING = 1e-6
+# Shares are counted in these parts of a token. Products such as 0.29 * 100 fall just below the
+# whole number they mean; the slack is more than that, and less than any share.
+_UNIT = 10**12
+_SLACK = 10**6
 
 
 def share_of(count: int, ratio: float) -> int:
-    """Whole number of tokens in a share: ``floor(count * ratio)`` free of rounding noise."""
-    return math.floor(count * ratio + _ROUNDING)
+    """Whole number of tokens in a share: ``floor(count * ratio)`` free of rounding noise.
+
+    In integers, which ``torch.compile`` follows where sizes vary.
+    """
+    return (count * round(ratio * _UNIT) + _SLACK) // _UNIT
 
 
 def level_budgets(num_valid: Sequence[int], ratios: Sequence[float]) -> tuple[int, ...]:
@@ -31,9 +36,14 @@ def level_budgets(num_valid: Sequence[int], ratios: Sequence[float]) -> tuple[in
         ratios: Share to keep at each level.
 
     Returns:
-        ``int(num_valid * ratio)`` of each level.
+        ``int(num_valid * ratio)`` of each level. Where all of them are 0 in a tiny image, the level
+        with the largest share keeps one token, so that every encoder layer has something to do.
     """
-    return tuple(share_of(count, ratio) for count, ratio in zip(num_valid, ratios, strict=True))
+    kept = [share_of(count, ratio) for count, ratio in zip(num_valid, ratios, strict=True)]
+    if not any(kept):
+        shares = [count * ratio for count, ratio in zip(num_valid, ratios, strict=True)]
+        kept[shares.index(max(shares))] = 1
+    return tuple(kept)
 
 
 def layer_budgets(num_kept: int, ratios: Sequence[float]) -> tuple[int, ...]:
@@ -175,15 +185,15 @@ class GlobalTokenFilter(LayerTokenFilter):
             The selection; it depends on each image alone.
         """
         num_valid = [sum(valid) for valid in geometry.num_valid_tokens]
-        counts = [min(count, share_of(count, self.ratio) + self.extra) for count in num_valid]
+        shares = [max(1, share_of(count, self.ratio) + self.extra) for count in num_valid]
+        counts = [min(share, count) for share, count in zip(shares, num_valid, strict=True)]
         scores = torch.cat([score.flatten(1) for score in salience], dim=1)
-        top = scores.masked_fill(padding_mask, -torch.inf).topk(max(counts), dim=1)
+        values, indices = best_first(scores.masked_fill(padding_mask, -torch.inf), max(counts))
         is_even = len(set(counts)) == 1
-        values = top.values
         if not is_even:
             used = slots_in_use(counts, max(counts), values.device)
             values = values.masked_fill(~used, -torch.inf)
-        return self.divide(values, top.indices, counts, is_even)
+        return self.divide(values, indices, counts, is_even)
 
 
 @MODELS.register_module()
@@ -236,13 +246,13 @@ class HierarchicalTokenFilter(LayerTokenFilter):
         starts = (sum(geometry.level_sizes[:level]) for level in range(geometry.num_levels))
         for level, (score, mask, start) in enumerate(zip(salience, masks, starts, strict=True)):
             counts = [budget[level] for budget in budgets]
-            top = score.flatten(1).masked_fill(mask, -torch.inf).topk(max(counts), dim=1)
-            values = top.values
+            ranked = score.flatten(1).masked_fill(mask, -torch.inf)
+            values, places = best_first(ranked, max(counts))
             if not is_even:
                 used = slots_in_use(counts, max(counts), values.device)
                 values = values.masked_fill(~used, -torch.inf)
-            per_level.append((values, top.indices + start))
+            per_level.append((values, places + start))
         scores = torch.cat([values for values, _ in per_level], dim=1)
         indices = torch.cat([places for _, places in per_level], dim=1)
-        scores, order = scores.sort(dim=1, descending=True)
+        scores, order = best_first(scores, scores.size(1))
         return self.divide(scores, indices.gather(1, order), list(map(sum, budgets)), is_even)

@@ -191,3 +191,20 @@ def flatten_features(
 def gather_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
     """Pick tokens (B, N, C) by indices (B, K); returns (B, K, C)."""
     return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.size(-1)))
+
+
+def best_first(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Pick the best tokens; of equal ones the first.
+
+    Many tokens are equal: all with an invalid proposal have the same features. ``topk`` may pick
+    any of them, and does so by the length of the row, that is, by the batch-mates of an image.
+
+    Args:
+        scores: Score of each token, (B, N).
+        count: Tokens to pick, K.
+
+    Returns:
+        Scores of the best tokens in falling order, and the tokens, (B, K) each.
+    """
+    values, indices = scores.sort(dim=1, descending=True, stable=True)
+    return values[:, :count], indices[:, :count]

@@ -115,6 +115,7 @@ class CrossLevelTokenFusion(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        self.num_levels = num_levels
         norm_cfg = norm_cfg or dict(type='mmdet.SingleValueSafeBN')
         act_cfg = act_cfg or dict(type='SiLU', inplace=True)
         block = (in_channels, num_units, groups, norm_cfg, act_cfg)

@@ -12,7 +12,7 @@ from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
 from ..layers.geometry import BatchGeometry
-from ..layers.tokens import cell_grid
+from ..layers.tokens import best_first, cell_grid
 
 
 class QuerySelection(NamedTuple):
@@ -120,7 +120,7 @@ class QueryRedundancyNMS:
         """
         num_candidates = min(self.candidate_factor * num_queries, geometry.num_tokens)
         scores = scores.detach().masked_fill(padding_mask, -torch.inf)
-        candidates = scores.topk(num_candidates, dim=1).indices
+        candidates = best_first(scores, num_candidates)[1]
         cells = torch.cat([cell_grid(shape, scores.device) for shape in geometry.level_shapes])
         levels = torch.cat(
             [cells.new_full((size,), i) for i, size in enumerate(geometry.level_sizes)]
@@ -148,5 +148,5 @@ class TopQuerySelection:
         """Select queries; arguments and result as those of :class:`QueryRedundancyNMS`."""
         available = available_queries(geometry, num_queries)
         scores = scores.detach().masked_fill(padding_mask, -torch.inf)
-        indices = scores.topk(max(available), dim=1).indices
+        indices = best_first(scores, max(available))[1]
         return QuerySelection(indices, indices, missing_queries(available, scores.device))

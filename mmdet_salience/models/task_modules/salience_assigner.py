@@ -35,11 +35,13 @@ def salience_targets(points: Tensor, ranges: Tensor, boxes: Tensor) -> Tensor:
         points: Pixel centres (x, y), (N, 2).
         ranges: Lower (excluded) and upper (included) limit of the farthest border in pixels, for
             each point, (N, 2).
-        boxes: (x1, y1, x2, y2) in pixels, (B, M, 4); empty boxes contain nothing.
+        boxes: (x1, y1, x2, y2) in pixels, (B, M, 4); M may be 0, and empty boxes contain nothing.
 
     Returns:
         Salience in [0, 1], (B, N).
     """
+    if boxes.size(1) == 0:
+        return boxes.new_zeros(boxes.size(0), points.size(0))
     x, y = points[:, 0, None], points[:, 1, None]
     x1, y1, x2, y2 = boxes[:, None].unbind(-1)  # each (B, 1, M)
     left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y  # each (B, N, M)
@@ -98,8 +100,6 @@ class SalienceAssigner:
                 f'{len(level_shapes)} feature levels; give one range a level.'
             )
         boxes = pad_sequence([box.float() for box in gt_bboxes], batch_first=True)
-        if boxes.size(1) == 0:
-            boxes = boxes.new_zeros(boxes.size(0), 1, 4)
         points, ranges = [], []
         for (height, width), limits in zip(level_shapes, self.level_ranges, strict=True):
             stride = boxes.new_tensor((batch_shape[1] / width, batch_shape[0] / height))
