@@ -43,7 +43,7 @@ def test_size_is_what_opencv_loads(tmp_path: Path, suffix: str, orientation: int
 @pytest.mark.parametrize('content', [b'', b'no image', b'\x89PNG\r\n\x1a\n\x00\x00'])
 def test_size_of_no_image(tmp_path: Path, content: bytes) -> None:
     (tmp_path / 'a.png').write_bytes(content)
-    with pytest.raises(DataError, match='not an image') as caught:
+    with pytest.raises(DataError, match=r'empty|not a readable image') as caught:
         read_image_size(tmp_path / 'a.png')
     assert caught.value.kind == 'unreadable images'
 

@@ -68,9 +68,12 @@ BROKEN = [
     (_set(0, bbox=[4, 6, 0, 10]), {'degenerate_box': 1}),
     (_set(0, bbox=[4, 6, -5, 10]), {'degenerate_box': 1}),
     (_set(0, bbox=[4, 6, 0.5, 10]), {'degenerate_box': 1}),
-    (_set(0, bbox=[4, 6, float('nan'), 10]), {'degenerate_box': 1}),
-    (_set(0, bbox=[4, 6, float('inf'), 10]), {'degenerate_box': 1}),
-    (_set(0, bbox=None), {'degenerate_box': 1}),
+    (_set(0, bbox=[4, 6, float('nan'), 10]), {'invalid_box': 1}),
+    (_set(0, bbox=[4, 6, float('inf'), 10]), {'invalid_box': 1}),
+    (_set(0, bbox=[4, 6, 1e99, 10]), {'invalid_box': 1}),
+    (_set(0, bbox=None), {'invalid_box': 1}),
+    (_set(0, bbox=['4', 6, 9, 9]), {'invalid_box': 1}),
+    (_set(0, bbox=[4, 6, 9]), {'invalid_box': 1}),
     (_set(0, area=0), {'degenerate_box': 1}),
     (_set(0, bbox=None, ignore=True), {}),
     (_set(0, bbox=[4, 6, 1, 1], area=1), {}),
@@ -167,6 +170,7 @@ def test_cocodataset_drops_what_is_found(tmp_path: Path) -> None:
 
 def test_what_is_an_error() -> None:
     warnings = {
+        'deep_image',
         'duplicate_box',
         'missing_crowd_flag',
         'no_objects',
@@ -196,7 +200,7 @@ def test_tolerance_and_number_of_examples() -> None:
     (every,) = check_annotations(table, None, max_examples=None)
     assert len(every.examples) == 8
     assert every.examples[0] == (
-        'annotation 1 (1.png): crack [-3, 6, 20, 10], area 200, image 64x48'
+        'annotation 1 of 1.png (id 1): crack [-3, 6, 20, 10], area 200, image 64x48'
     )
 
 

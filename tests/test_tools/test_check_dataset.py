@@ -209,6 +209,20 @@ def test_repair_then_clean(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
     assert _run(out, '--image-dir', tmp_path) == 0
 
 
+def test_pixels_are_decoded_if_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = write_coco(tmp_path, make_coco())
+    damaged = bytearray((tmp_path / '2.png').read_bytes())
+    damaged[-20] ^= 16
+    (tmp_path / '2.png').write_bytes(damaged)
+    assert _run(path, '--image-dir', tmp_path) == 0, 'the header is fine'
+    out = tmp_path / 'mended.json'
+    assert _run(path, '--image-dir', tmp_path, '--pixels') == 1
+    assert '2.png (id 2): not a readable image' in capsys.readouterr().out
+    assert _run(path, '--image-dir', tmp_path, '--pixels', '--repair', out) == 0
+    assert 'images dropped because their file is not a readable image: 1' in capsys.readouterr().out
+    assert [image['id'] for image in json.loads(out.read_text())['images']] == [1, 3, 4]
+
+
 def test_repair_exits_by_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = write_coco(tmp_path, make_coco())
     images = json.loads(path.read_text())['images']
@@ -271,4 +285,4 @@ def test_runs_from_any_folder_without_installation(tmp_path: Path) -> None:
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert 'no problems found' in run.stdout
-    assert 'image headers' not in run.stderr, 'a bar is for terminals'
+    assert 'image files' not in run.stderr, 'a bar is for terminals'

@@ -152,9 +152,9 @@ def test_missing_and_unreadable_files(tree: Path) -> None:
     (tree / 'g/b_not/001.txt').unlink()
     (tree / 'g/b/100_test.jpg').write_text('not an image')
     message = _failure(tree)
-    assert 'g/b/000_test.jpg: missing' in message
+    assert 'g/b/000_test.jpg: missing, but listed in trainval.txt' in message
     assert 'g/b_not/001.txt: missing' in message
-    assert 'g/b/100_test.jpg: not an image' in message
+    assert 'g/b/100_test.jpg: not a readable image' in message
     assert 'error: 3 problems' in message
 
 

@@ -80,12 +80,12 @@ def test_missing_and_unreadable_files(cells: Path) -> None:
     (cells / 'JPEGImages/BloodImage_3.jpg').write_text('no image')
     save_image(cells / 'JPEGImages/BloodImage_2.PNG', (640, 480))
     message = failure(main, cells)
-    assert 'missing images: 1\n  BloodImage_0\n' in message
+    assert 'missing images: 1\n  BloodImage_0: listed in ImageSets/Main/train.txt\n' in message
     assert 'images without an XML file: 1\n  BloodImage_1\n' in message
     assert (
         'names of several images: 1\n  BloodImage_2: BloodImage_2.PNG, BloodImage_2.jpg' in message
     )
-    assert 'unreadable images: 1\n  JPEGImages/BloodImage_3.jpg: not an image' in message
+    assert 'unreadable images: 1\n  JPEGImages/BloodImage_3.jpg: not a readable image' in message
     assert 'error: 4 problems' in message
 
 

@@ -232,12 +232,12 @@ def test_files_that_do_not_fit(voc: Path, capsys: pytest.CaptureFixture) -> None
     save_text(voc / 'ImageSets/Segmentation/train.txt', 'a\nb\nd\ne\nf\ng\nh\nb\n')
     message = failure(main, voc, *options)
     for expected in (
-        'missing images: 1\n  h\n',
+        'missing images: 1\n  h: listed in ImageSets/Segmentation/train.txt\n',
         'images without a mask: 1\n  d\n',
         'masks of another size than the image: 1\n'
         '  SegmentationClass/e.png: the mask is 20x12, the image 12x20\n',
         'unreadable masks: 1\n  SegmentationClass/f.png: ',
-        'unreadable images: 1\n  JPEGImages/g.jpg: not an image',
+        'unreadable images: 1\n  JPEGImages/g.jpg: the file is empty',
         'images listed more than once: 1\n  ImageSets/Segmentation/train.txt: b\n',
         'error: 6 problems',
     ):

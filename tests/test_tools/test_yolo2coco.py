@@ -184,7 +184,7 @@ def test_missing_and_unreadable_images(data: Path) -> None:
     save_text(data / 'images/val/c.jpg', 'no image')
     message = failure(main, data)
     assert 'missing images: 1\n  images/train/z.jpg: listed in train.txt' in message
-    assert 'unreadable images: 1\n  images/val/c.jpg: not an image' in message
+    assert 'unreadable images: 1\n  images/val/c.jpg: not a readable image' in message
 
 
 def test_images_listed_twice_and_in_two_splits(data: Path) -> None:

@@ -55,15 +55,18 @@ class CheckResult(NamedTuple):
 
 def show_progress(items: Iterable[Any], total: int) -> Iterable[Any]:
     """Pass items on and show a bar, if this is a terminal."""
-    return tqdm(items, 'image headers', total, leave=False, unit='file', disable=None)
+    return tqdm(items, 'image files', total, leave=False, unit='file', disable=None)
 
 
-def check_file(source: AnnotationSource, max_examples: int | None) -> FileResult:
+def check_file(
+    source: AnnotationSource, max_examples: int | None, pixels: bool = False
+) -> FileResult:
     """Check an annotation file.
 
     Args:
         source: The file, its images and classes.
         max_examples: Most examples of each finding, all if None.
+        pixels: Whether to decode the images.
 
     Returns:
         The result, also where the file cannot be read.
@@ -78,6 +81,7 @@ def check_file(source: AnnotationSource, max_examples: int | None) -> FileResult
         max_examples=max_examples,
         evaluated=source.is_evaluated,
         progress=show_progress,
+        pixels=pixels,
     )
     if source.classes is not None:
         findings += check_classes(table, source.classes)
@@ -107,17 +111,20 @@ def compare_files(first: FileResult, second: FileResult, max_examples: int | Non
     return PairResult(names, findings)
 
 
-def check_sources(sources: Sequence[AnnotationSource], max_examples: int | None) -> CheckResult:
+def check_sources(
+    sources: Sequence[AnnotationSource], max_examples: int | None, pixels: bool = False
+) -> CheckResult:
     """Check annotation files, and whether they fit together.
 
     Args:
         sources: The files.
         max_examples: Most examples of each finding, all if None.
+        pixels: Whether to decode the images.
 
     Returns:
         The results, in this order.
     """
-    files = [check_file(source, max_examples) for source in sources]
+    files = [check_file(source, max_examples, pixels) for source in sources]
     read = [file for file in files if file.table is not None]
     pairs = [compare_files(*pair, max_examples) for pair in combinations(read, 2)]
     return CheckResult(files, pairs)

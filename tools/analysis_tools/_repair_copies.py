@@ -52,7 +52,7 @@ def describe_repair(result: RepairResult, path: Path) -> str:
 
 
 def repair_files(
-    result: CheckResult, outputs: Sequence[Path], categories_from: str | None
+    result: CheckResult, outputs: Sequence[Path], categories_from: str | None, pixels: bool = False
 ) -> list[AnnotationSource]:
     """Write repaired copies of the files that could be read.
 
@@ -60,6 +60,7 @@ def repair_files(
         result: Results of the check.
         outputs: A path for the copy of each file.
         categories_from: Annotation file whose categories a single copy gets.
+        pixels: Whether to decode the images.
 
     Returns:
         The copies.
@@ -83,7 +84,7 @@ def repair_files(
         first, reference = first or file, reference or content['categories']
         categories = choose_categories(first, file, reference)
         repaired = repair_annotations(
-            content, source.image_root, categories, progress=show_progress
+            content, source.image_root, categories, progress=show_progress, pixels=pixels
         )
         write_atomic(path, json.dumps(repaired.content))
         print(f'\n{describe_repair(repaired, path)}')

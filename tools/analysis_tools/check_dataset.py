@@ -63,6 +63,12 @@ def build_parser() -> argparse.ArgumentParser:
         help='with --repair of an annotation file: give the copy the categories of this file, in '
         'their order (the splits of a config get those of its first)',
     )
+    parser.add_argument(
+        '--pixels',
+        action='store_true',
+        help='decode all images, to find those with damaged pixels too; takes as long as reading '
+        'them in training',
+    )
     parser.add_argument('--json', metavar='REPORT.json', type=Path, help='write a report')
     parser.add_argument('--all', action='store_true', help='list every example, not only five')
     parser.add_argument(
@@ -210,10 +216,10 @@ def repair_and_check(
     """
     max_examples = None if args.all else MAX_EXAMPLES
     try:
-        copies = repair_files(result, outputs, args.categories_from)
+        copies = repair_files(result, outputs, args.categories_from, args.pixels)
     except (OSError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
-    checked = check_sources(copies, max_examples)
+    checked = check_sources(copies, max_examples, args.pixels)
     print(f'\nThe copies:\n\n{describe_result(checked, max_examples)}')
     unread = [file for file in result.files if file.table is None]
     return CheckResult([*checked.files, *unread], checked.pairs)
@@ -233,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     max_examples = None if args.all else MAX_EXAMPLES
-    result = check_sources(sources, max_examples)
+    result = check_sources(sources, max_examples, args.pixels)
     print(describe_result(result, max_examples))
     if outputs:
         result = repair_and_check(result, outputs, args)

@@ -21,6 +21,8 @@ from _split_lists import (
 
 from mmdet_salience.datasets.conversion.data_problems import ProblemLog
 
+IMAGE_PROBLEMS = ('missing images', 'names of several images')
+
 
 class PairLayout(NamedTuple):
     """Where images and their annotation files lie, relative to the data root.
@@ -149,21 +151,23 @@ def _names_of_splits(
     }
 
 
-def _only_file(files: Sequence[Path], name: str, none: str, several: str, log: ProblemLog) -> bool:
+def _only_file(
+    files: Sequence[Path], name: str, kinds: tuple[str, str], log: ProblemLog, source: str = ''
+) -> bool:
     """Whether there is exactly one file of a name; if not, that is a problem.
 
     Args:
         files: Files of the name.
         name: The name.
-        none: Kind of the problem if there is no file.
-        several: Kind of the problem if there is more than one.
+        kinds: Kinds of the problem if there is no file, and if there is more than one.
         log: Log of problems, to which it is added.
+        source: Where the name of a missing file comes from.
 
     Returns:
         Whether there is exactly one file.
     """
     if len(files) != 1:
-        log.add(several if files else none, name, ', '.join(path.name for path in files))
+        log.add(kinds[bool(files)], name, ', '.join(path.name for path in files) or source)
     return len(files) == 1
 
 
@@ -172,6 +176,7 @@ def _pair_names(
     indexes: tuple[FileIndex, FileIndex],
     ann_word: str,
     log: ProblemLog,
+    source: str,
 ) -> list[Sample]:
     """Find image and annotation file of each name.
 
@@ -180,6 +185,7 @@ def _pair_names(
         indexes: Images and annotation files.
         ann_word: What an annotation file is.
         log: Log of problems, to which files that are missing or not unique are added.
+        source: Where names come from that no image has.
 
     Returns:
         The samples.
@@ -189,11 +195,11 @@ def _pair_names(
     for name in names:
         stem = name.rpartition('.')[0] if name.lower().endswith(IMAGE_SUFFIXES) else name
         images = indexes[0].find(stem)
-        if not _only_file(images, name, 'missing images', 'names of several images', log):
+        if not _only_file(images, name, IMAGE_PROBLEMS, log, source):
             continue
         files = [path for path in indexes[1].find(stem) if path != images[0]]
         kinds = (f'images without {ann_word}', f'images with more than one {ann_word}')
-        if not _only_file(files, name, *kinds, log):
+        if not _only_file(files, name, kinds, log):
             continue
         owner = owners.setdefault(files[0], name)
         if owner == name:
@@ -271,8 +277,9 @@ def collect_pairs(
     Raises:
         SystemExit: If folders or lists are missing, or there are too few images for the ratio.
     """
-    samples = {
-        split: _pair_names(names, index_folders(root, layout, split), layout.ann_word, log)
-        for split, names in _names_of_splits(root, layout, choice, log).items()
-    }
+    samples = {}
+    for split, names in _names_of_splits(root, layout, choice, log).items():
+        indexes = index_folders(root, layout, split)
+        source = f'listed in {layout.list_dir}/{split}.txt'  # names of folders have their images
+        samples[split] = _pair_names(names, indexes, layout.ann_word, log, source)
     return drop_shared(samples, root, log)

@@ -36,7 +36,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except Exception as error:  # dates and numbers raise errors of their own
         raise SystemExit(
             f'error: cannot read {path} ({error}); name another file by --data-yaml, or give '
             '--classes and --image-dir'
@@ -63,7 +63,7 @@ def class_names(content: Mapping[str, Any], where: Path) -> dict[int, str]:
     named = dict(enumerate(names)) if isinstance(names, list) else names
     try:
         numbered = {int(number): str(name) for number, name in named.items()}
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, OverflowError, TypeError, ValueError):
         numbered = {}
     if not numbered or len(set(numbered.values())) < len(numbered):
         raise SystemExit(f'error: {where}: names must hold different names of classes')

@@ -59,7 +59,7 @@ def read_pairs(list_file: Path) -> tuple[list[tuple[str, str]], list[str]]:
             f'that holds {" and ".join(LISTS.values())}'
         )
     pairs, problems = [], []
-    for number, line in enumerate(list_file.read_text().splitlines(), 1):
+    for number, line in enumerate(list_file.read_text(errors='replace').splitlines(), 1):
         names = line.split()
         if len(names) == 2:
             image = Path(names[0])
@@ -136,6 +136,8 @@ def convert_split(data_root: Path, list_name: str, tolerance: int) -> Split:
     """
     split = Split()
     pairs, split.problems = read_pairs(data_root / list_name)
+    if not pairs:
+        split.problems.append(f'{list_name}: names no images')
     seen = Counter(image for image, _ in pairs)
     split.problems += [
         f'{list_name}: {name} is listed {n} times' for name, n in seen.items() if n > 1
@@ -143,7 +145,7 @@ def convert_split(data_root: Path, list_name: str, tolerance: int) -> Split:
     for image_name, ann_name in tqdm(pairs, unit='image'):
         missing = [name for name in (image_name, ann_name) if not (data_root / name).is_file()]
         if missing:
-            split.problems += [f'{name}: missing' for name in missing]
+            split.problems += [f'{name}: missing, but listed in {list_name}' for name in missing]
             continue
         try:
             size = read_image_size(data_root / image_name)

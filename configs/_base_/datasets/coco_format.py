@@ -30,4 +30,9 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-data_check = dict(allow=[], max_headers=1000)
+# Before training, and what happens to images that cannot be used; see docs/datasets/faults.md.
+data_check = dict(
+    allow=[],
+    max_headers=1000,
+    bad_images=dict(train='skip', val='skip', test='stop', max_share=0.1),
+)

@@ -51,6 +51,22 @@ def _json_error(path: str, error: json.JSONDecodeError) -> ValueError:
     )
 
 
+def _parse(path: Path, name: str) -> Any:
+    """Parse a file of this file system; all errors are ValueErrors with its name."""
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except json.JSONDecodeError as error:
+        raise _json_error(name, error) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{name} is not a text file in UTF-8: {error}') from None
+    except RecursionError:
+        raise ValueError(f'{name} is no annotation file: its lists are nested too deeply') from None
+    except ValueError as error:  # a number of thousands of digits
+        raise ValueError(f'{name} is no annotation file: {error}') from None
+    except OSError as error:
+        raise ValueError(f'{name} cannot be read: {error.strerror or error}') from error
+
+
 def load_annotation_content(
     path: str | Path, backend_args: dict[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -65,18 +81,13 @@ def load_annotation_content(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not JSON, or not an object.
+        ValueError: If it cannot be read, is not JSON, or not an object.
     """
     name = str(path)
     if is_local(name, backend_args):
         require_file(Path(path))
     with get_local_path(name, backend_args=backend_args) as local_path:
-        try:
-            content = json.loads(Path(local_path).read_text(encoding='utf-8'))
-        except json.JSONDecodeError as error:
-            raise _json_error(name, error) from None
-        except UnicodeDecodeError as error:
-            raise ValueError(f'{name} is not a text file in UTF-8: {error}') from None
+        content = _parse(Path(local_path), name)
     if not isinstance(content, dict):
         raise ValueError(
             f'{name} holds a {type(content).__name__} instead of a COCO object with images, '

@@ -83,7 +83,8 @@ def _entries(content: dict[str, Any], key: str, path: str) -> list[dict[str, Any
         ValueError: If it is missing or empty.
     """
     if key not in content:
-        keys = ', '.join(map(str, list(content)[:10])) or 'none'
+        keys = ', '.join(key if _is_text(key) else ascii(key) for key in list(content)[:10])
+        keys = keys or 'none'
         raise ValueError(f"{path} has no '{key}', so it is not in COCO format; its keys: {keys}")
     if not isinstance(content[key], list):
         raise ValueError(f"'{key}' of {path} is a {type(content[key]).__name__}, not a list")
@@ -113,7 +114,15 @@ def _column(entries: Sequence[Any], key: str, where: str) -> list[Any]:
             i for i, entry in enumerate(entries) if not isinstance(entry, dict) or key not in entry
         )
     problem = f"has no '{key}'" if isinstance(entries[row], dict) else 'is not an object'
-    raise ValueError(f'entry {row} of {where} {problem}: {str(entries[row])[:100]}')
+    raise ValueError(f'entry {row} of {where} {problem}: {repr(entries[row])[:100]}')
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is a text that can be written: JSON may hold half a character."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _ids(entries: Sequence[Any], key: str, where: str) -> np.ndarray:
@@ -123,7 +132,7 @@ def _ids(entries: Sequence[Any], key: str, where: str) -> np.ndarray:
         return np.array(values, np.int64)
     for row, value in enumerate(values):
         is_number = isinstance(value, int | float) and abs(value) < LARGEST_ID
-        if not is_number and not isinstance(value, str):
+        if not is_number and not _is_text(value):
             raise ValueError(f"'{key}' of entry {row} of {where} is {value!r}, not an id")
     column = np.empty(len(values), object)
     column[:] = values
@@ -134,7 +143,7 @@ def _texts(entries: Sequence[Any], key: str, where: str) -> tuple[str, ...]:
     """Column of texts; raises ValueError as :func:`_column`, also for what is no text."""
     values = _column(entries, key, where)
     for row, value in enumerate(values):
-        if not isinstance(value, str):
+        if not _is_text(value):
             raise ValueError(f"'{key}' of entry {row} of {where} is {value!r}, not a text")
     return tuple(values)
 
@@ -148,11 +157,23 @@ def _are_numbers(rows: Sequence[Any], length: int) -> bool:
         return False
 
 
+def _to_float(value: float) -> float:
+    """A number as float64, infinite where it is too large for that."""
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+
+
 def _numbers(rows: Sequence[Any], length: int) -> np.ndarray:
     """Rows of numbers as float64 (len(rows), length), NaN in the rows that are something else."""
     if not _are_numbers(rows, length):
         rows = [row if _are_numbers([row], length) else [np.nan] * length for row in rows]
-    return np.array(rows, np.float64).reshape(-1, length)
+    try:
+        return np.array(rows, np.float64).reshape(-1, length)
+    except OverflowError:  # JSON knows integers of any length
+        finite = [[_to_float(value) for value in row] for row in rows]
+        return np.array(finite, np.float64).reshape(-1, length)
 
 
 def _sizes(images: Sequence[dict[str, Any]]) -> np.ndarray:

@@ -10,8 +10,22 @@ import numpy as np
 from .annotation_table import AnnotationTable
 
 
+def find_invalid(table: AnnotationTable) -> np.ndarray:
+    """Find boxes that are not four finite numbers of 32 bits.
+
+    Args:
+        table: The annotations.
+
+    Returns:
+        (M,) bool; annotations marked ``ignore`` are not looked at.
+    """
+    with np.errstate(over='ignore'):
+        boxes = table.boxes.astype(np.float32)
+    return ~np.isfinite(boxes).all(1) & ~table.is_ignored
+
+
 def find_degenerate(table: AnnotationTable) -> np.ndarray:
-    """Find boxes that CocoDataset drops for their size.
+    """Find boxes that CocoDataset drops for their size, and the invalid ones.
 
     Args:
         table: The annotations.
@@ -21,8 +35,8 @@ def find_degenerate(table: AnnotationTable) -> np.ndarray:
     """
     with np.errstate(invalid='ignore'):
         has_extent = (table.boxes[:, 2:] >= 1).all(1)
-    is_fine = np.isfinite(table.boxes).all(1) & has_extent & ~(table.areas <= 0)
-    return ~is_fine & ~table.is_ignored
+    has_no_area = ~has_extent | (table.areas <= 0)
+    return find_invalid(table) | (has_no_area & ~table.is_ignored)
 
 
 def find_overhang(table: AnnotationTable) -> np.ndarray:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..image_header import Progress, read_headers
+from ..image_header import Progress, explain_unreadable, read_headers
 from .annotation_table import AnnotationTable, find_rows
 from .box_checks import (
     find_degenerate,
+    find_invalid,
     find_overhang,
     find_repeated_boxes,
     find_repeats,
@@ -82,10 +83,10 @@ class _Reporter:
         table = self.table
         image, category = table.image_rows[row], table.category_rows[row]
         where = f'image id {table.annotation_image_ids[row]}, which is not listed'
-        where = table.file_names[image] if image >= 0 else where
+        where = self.describe_image(image) if image >= 0 else where
         what = f'category id {table.annotation_category_ids[row]}, which is not listed'
         what = table.category_names[category] if category >= 0 else what
-        return f'annotation {table.annotation_ids[row]} ({where}): {what}'
+        return f'annotation {table.annotation_ids[row]} of {where}: {what}'
 
     def describe_box(self, row: int) -> str:
         """An annotation with its box and area, and the size of its image."""
@@ -123,7 +124,7 @@ def _check_references(report: _Reporter, evaluated: bool) -> None:
 def _check_boxes(report: _Reporter, tolerance: float) -> None:
     """Look for boxes that are dropped, leave the image or repeat another one."""
     table = report.table
-    is_degenerate = find_degenerate(table)
+    is_degenerate, is_invalid = find_degenerate(table), find_invalid(table)
     is_outside = ~is_degenerate & (find_overhang(table) > tolerance)
     remedy = None
     if looks_like_corners(table, tolerance):
@@ -131,7 +132,8 @@ def _check_boxes(report: _Reporter, tolerance: float) -> None:
             'all boxes seem to be two corners [x1, y1, x2, y2]; '
             'COCO wants [x, y, width, height]: convert them'
         )
-    report.add('degenerate_box', is_degenerate, report.describe_box)
+    report.add('invalid_box', is_invalid, report.describe_box)
+    report.add('degenerate_box', is_degenerate & ~is_invalid, report.describe_box)
     report.add('box_outside_image', is_outside, report.describe_box, remedy)
     report.add('duplicate_box', find_repeated_boxes(table), report.describe_box)
 
@@ -185,7 +187,11 @@ def _check_presence(report: _Reporter, image_root: str | Path) -> np.ndarray:
 
 
 def _check_headers(
-    report: _Reporter, image_root: str | Path, rows: np.ndarray, progress: Progress | None
+    report: _Reporter,
+    image_root: str | Path,
+    rows: np.ndarray,
+    progress: Progress | None,
+    pixels: bool,
 ) -> None:
     """Look for unreadable files and compare sizes.
 
@@ -194,10 +200,12 @@ def _check_headers(
         image_root: Folder of the images.
         rows: Positions of the images to look at.
         progress: Shows a progress bar, if given.
+        pixels: Whether to decode the images.
     """
     table = report.table
-    paths = [os.path.join(image_root, table.file_names[row]) for row in rows]
-    headers = dict(zip(rows.tolist(), read_headers(paths, progress), strict=True))
+    paths = {row: os.path.join(image_root, table.file_names[row]) for row in rows.tolist()}
+    found = read_headers(list(paths.values()), progress, pixels=pixels)
+    headers = dict(zip(paths, found, strict=True))
     readable = {row: header for row, header in headers.items() if header is not None}
     unreadable = [row for row in headers if row not in readable]
     wrong = [
@@ -213,12 +221,22 @@ def _check_headers(
         turned = ' (turned by its EXIF tag)' if readable[row].is_turned else ''
         return f'{report.describe_image(row)}: {declared}, but the file has {size}{turned}'
 
-    report.add('unreadable_image', np.array(unreadable, int), report.describe_image)
+    def explain(row: int) -> str:
+        """An image with what is wrong with its file."""
+        return f'{report.describe_image(row)}: {explain_unreadable(paths[row])}'
+
+    deep = [row for row, header in readable.items() if header.is_deep]
+    report.add('unreadable_image', np.array(unreadable, int), explain)
     report.add('size_mismatch', np.array(wrong, int), describe)
+    report.add('deep_image', np.array(deep, int), report.describe_image)
 
 
 def _check_files(
-    report: _Reporter, image_root: str | Path, max_headers: int | None, progress: Progress | None
+    report: _Reporter,
+    image_root: str | Path,
+    max_headers: int | None,
+    progress: Progress | None,
+    pixels: bool,
 ) -> None:
     """Look for the image files and compare their sizes.
 
@@ -227,11 +245,12 @@ def _check_files(
         image_root: Folder of the images.
         max_headers: Most headers to read, evenly spaced over the images; all if None.
         progress: Shows a progress bar, if given.
+        pixels: Whether to decode the images.
     """
     rows = np.flatnonzero(_check_presence(report, image_root))
     if max_headers is not None and max_headers < len(rows):
         rows = rows[np.linspace(0, len(rows) - 1, max_headers).round().astype(int)]
-    _check_headers(report, image_root, rows, progress)
+    _check_headers(report, image_root, rows, progress, pixels)
 
 
 def check_annotations(
@@ -243,6 +262,7 @@ def check_annotations(
     max_examples: int | None = 20,
     evaluated: bool = False,
     progress: Progress | None = None,
+    pixels: bool = False,
 ) -> tuple[Finding, ...]:
     """Check an annotation file and its images.
 
@@ -254,13 +274,14 @@ def check_annotations(
         max_examples: Most examples of each finding, all if None.
         evaluated: Whether CocoMetric will read the file, which then needs ``iscrowd``.
         progress: Shows a progress bar while headers are read, such as ``tqdm`` does, if given.
+        pixels: Whether to decode the images too, which finds damage beyond their headers.
 
     Returns:
         The findings.
     """
     report = _Reporter(table, max_examples)
     if image_root is not None:
-        _check_files(report, image_root, max_headers, progress)
+        _check_files(report, image_root, max_headers, progress, pixels)
     _check_lists(report)
     _check_references(report, evaluated)
     _check_boxes(report, tolerance)

@@ -50,9 +50,15 @@ KINDS = {
         'bbox must be [x, y, width, height] in pixels of the original image; '
         f'{TOOL} clips these boxes',
     ),
+    'invalid_box': Kind(
+        True,
+        'boxes that are not four finite numbers',
+        'data_check.allow does not help: CocoDataset stops at missing numbers, and an endless box '
+        f'spoils the training; mend them, or drop them with {TOOL}',
+    ),
     'degenerate_box': Kind(
         True,
-        'boxes without extent: under 1 px wide or high, area 0, not a number',
+        'boxes without extent: under 1 px wide or high, or area 0',
         f'CocoDataset drops them silently; mend them, or drop them with {TOOL}',
     ),
     'missing_area': Kind(
@@ -113,6 +119,12 @@ KINDS = {
         'two files list different categories, or list them in another order',
         'MMDetection numbers classes in the order of each file, so they would be mixed up: list '
         f'the same names in the same order; {TOOL} puts the second file in the order of the first',
+    ),
+    'deep_image': Kind(
+        False,
+        'images with more than 8 bits a channel, of which the upper 8 are used',
+        'nothing to do if they use the whole range; 10 or 12 bits in files of 16 look black, '
+        'so stretch them first',
     ),
     'unused_category': Kind(
         False, 'categories without objects', 'remove them, or add images that show them'

@@ -200,6 +200,7 @@ def repair_annotations(
     *,
     tolerance: float = 1,
     progress: Progress | None = None,
+    pixels: bool = False,
 ) -> RepairResult:
     """Repair annotations as far as rules can decide.
 
@@ -212,6 +213,7 @@ def repair_annotations(
             them in their order and with their ids.
         tolerance: Pixels by which a box may leave its image.
         progress: Shows a progress bar while headers are read, such as ``tqdm`` does, if given.
+        pixels: Whether to decode the images, so that those with damaged pixels are dropped too.
 
     Returns:
         The repaired copy, what was done, and what a person has to decide.
@@ -225,7 +227,7 @@ def repair_annotations(
         _match_categories(draft, categories)
     undecided: set[Id] = set()
     if image_root is not None:
-        undecided = repair_files(draft, image_root, tolerance, progress)
+        undecided = repair_files(draft, image_root, tolerance, progress, pixels)
     undecided |= merge_images(draft)
     _repair_boxes(draft, undecided, tolerance)
     _renumber(draft)

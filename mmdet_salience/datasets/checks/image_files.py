@@ -88,7 +88,7 @@ def find_elsewhere(image_root: str | Path, missing: Sequence[str]) -> FoundImage
     bare_names = [os.path.basename(name) for name in missing]
     for names in (list(missing), bare_names):
         for folder in folders:
-            if (folder / names[0]).is_file():
+            if os.path.isfile(folder / names[0]):  # an impossible name is no error there
                 count = int(find_existing(folder, names).sum())
                 return FoundImages(str(folder), count, names[0] == missing[0])
     return None

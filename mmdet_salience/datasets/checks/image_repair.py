@@ -234,7 +234,11 @@ def _drop_gone(
 
 
 def repair_files(
-    draft: Draft, image_root: str | Path, tolerance: float, progress: Progress | None = None
+    draft: Draft,
+    image_root: str | Path,
+    tolerance: float,
+    progress: Progress | None = None,
+    pixels: bool = False,
 ) -> set[Id]:
     """Compare the images with their files: drop those without one, mend sizes.
 
@@ -243,6 +247,7 @@ def repair_files(
         image_root: Folder that the file names start from.
         tolerance: Pixels by which a box may leave its image.
         progress: Shows a progress bar, if given.
+        pixels: Whether to decode the images, so that those with damaged pixels are dropped too.
 
     Returns:
         Ids of the images of which a person has to decide the size.
@@ -254,7 +259,8 @@ def repair_files(
     exists = find_existing(image_root, table.file_names)
     rows = np.flatnonzero(exists).tolist()
     paths = [os.path.join(image_root, table.file_names[row]) for row in rows]
-    found = dict(zip(rows, read_headers(paths, progress) if rows else [], strict=True))
+    read = read_headers(paths, progress, pixels=pixels) if rows else []
+    found = dict(zip(rows, read, strict=True))
     headers = [found.get(row) for row in range(len(exists))]
     if not any(headers):
         raise ValueError(

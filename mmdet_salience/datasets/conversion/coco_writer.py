@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..image_header import read_header
+from ..image_header import explain_unreadable, read_header
 from .data_problems import DataError
 
 
@@ -111,7 +111,7 @@ def read_image_size(path: Path) -> ImageSize:
     """
     header = read_header(str(path))
     if header is None:
-        raise DataError('unreadable images', 'not an image')
+        raise DataError('unreadable images', explain_unreadable(str(path)))
     return ImageSize(*header.size)
 
 

@@ -15,7 +15,14 @@ from PIL import Image, ImageOps
 from .data_problems import DataError
 
 # What Pillow's parsers raise for broken files.
-UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+UNREADABLE = (
+    OSError,
+    MemoryError,
+    SyntaxError,
+    ValueError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 Code = tuple[int, ...]
 NO_COLOR = -(10**6)  # further from all colours than any tolerance
