@@ -2,6 +2,8 @@
 
 import importlib.util
 import io
+import os
+import signal
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -160,6 +162,24 @@ def test_an_interrupt_is_clean(
     monkeypatch.setattr(demo, 'generate_synthetic_defects', interrupt)
     assert demo.main(['--work-dir', str(tmp_path)]) == 130
     assert 'Stopped.' in capsys.readouterr().out
+
+
+def test_interruption_of_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runner has saved a checkpoint then, and asks the process to end."""
+    after_step = demo.ProgressHook.after_train_iter
+
+    def interrupt(hook: demo.ProgressHook, *args: object, **kwargs: object) -> None:
+        """Let the step end as if Ctrl-C had been pressed meanwhile."""
+        after_step(hook, *args, **kwargs)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(demo.ProgressHook, 'after_train_iter', interrupt)
+    arguments = ['--work-dir', str(tmp_path), *FEW_STEPS, '--cfg-options', *SMALL_LOADERS]
+    assert demo.main(arguments) == 130
+    assert 'Stopped.' in capsys.readouterr().out
+    assert (tmp_path / 'interrupted_iter_1.pth').is_file()
 
 
 def test_the_demo_runs_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -262,6 +262,23 @@ def add_report(runner: Runner, folder: Path) -> None:
     runner.val_loop.evaluator.metrics.append(metric)
 
 
+def train(runner: Runner) -> None:
+    """Train; the runner's orderly end after Ctrl-C becomes that of the demo.
+
+    Args:
+        runner: The runner.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    try:
+        runner.train()
+    except SystemExit as stop:
+        if stop.code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt from stop
+        raise
+
+
 def train_and_show(cfg: Config, num_pictures: int, score_thr: float) -> None:
     """Train, evaluate and draw.
 
@@ -274,7 +291,7 @@ def train_and_show(cfg: Config, num_pictures: int, score_thr: float) -> None:
     print(f'[2/4] Training {steps} steps; full log in {work_dir}', flush=True)
     with quiet():
         runner = build_runner(cfg, screen)
-        runner.train()
+        train(runner)
     print('[3/4] Evaluating on the held-out images', flush=True)
     with quiet():
         add_report(runner, work_dir / 'report')

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import find_latest_checkpoint
+from mmengine.runner import Runner, find_latest_checkpoint
 
 sys.path.append(str(Path(__file__).resolve().parent))  # for _common, however this is loaded
 
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         const=AUTO,
         metavar='CHECKPOINT',
         help='continue from this checkpoint; without a value, or with "auto", '
-        'from the latest one in the work folder, if there is one',
+        'from the last complete one in the work folder, if there is any',
     )
     return parser
 
@@ -105,17 +105,32 @@ def set_resume(cfg: Config, resume: str) -> None:
     Raises:
         FileNotFoundError: If there is no such checkpoint.
     """
-    checkpoint = find_latest_checkpoint(cfg.work_dir) if resume == AUTO else resume
-    if checkpoint is None:
-        cfg.resume = False
+    if resume == AUTO:
+        set_auto_resume(cfg)
         return
-    if '://' not in checkpoint and not Path(checkpoint).is_file():
+    if '://' not in resume and not Path(resume).is_file():
         raise FileNotFoundError(
-            f'there is no checkpoint {checkpoint} to resume from; check the '
+            f'there is no checkpoint {resume} to resume from; check the '
             'path, or leave out --resume to start anew'
         )
     cfg.resume = True
-    cfg.load_from = checkpoint
+    cfg.load_from = resume
+
+
+def set_auto_resume(cfg: Config) -> None:
+    """Let the run continue from its last checkpoint, if there is any, in place.
+
+    Args:
+        cfg: The config, with its work folder.
+    """
+    from mmdet_salience.engine.resume import has_candidates  # prefer_checkout must have run
+
+    if cfg.get('runner_type') in (None, 'DataFittingRunner'):  # which looks for a complete one
+        cfg.resume = AUTO if has_candidates(Path(cfg.work_dir)) else False
+        return
+    checkpoint = find_latest_checkpoint(cfg.work_dir)
+    cfg.resume = checkpoint is not None
+    cfg.load_from = checkpoint or cfg.get('load_from')
 
 
 def prepare_config(args: argparse.Namespace) -> Config:
@@ -137,6 +152,24 @@ def prepare_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def train(runner: Runner) -> None:
+    """Train; ends the process with one line where a checkpoint cannot be read or written.
+
+    Args:
+        runner: The runner.
+
+    Raises:
+        SystemExit: With that line, or with a status after a signal.
+    """
+    from mmdet_salience.engine.durable_files import DiskFullError
+    from mmdet_salience.utils.safe_load import CheckpointFileError
+
+    try:
+        runner.train()
+    except (CheckpointFileError, DiskFullError) as error:
+        raise SystemExit(f'error: {error}') from error
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train.
 
@@ -152,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             runner.prepare_training()
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    runner.train()
+    train(runner)
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, save_best='coco/bbox_mAP'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
+    non_finite=dict(type='NonFiniteLossHook', max_skips=0),
 )
 
 env_cfg = dict(
@@ -24,4 +25,6 @@ log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
 
 log_level = 'INFO'
 load_from = None
-resume = False
+resume = False  # 'auto': from the last complete checkpoint of the work folder
+# Whether checkpoints may hold any Python object, which runs code as it is loaded.
+trust_checkpoints = False

@@ -1,5 +1,6 @@
 """Models by their names, inference with them, and the arrays behind their detections."""
 
+from .detection import ImageResult, detect_images, iter_detections
 from .inferencer import DetInferencer
 from .inspection import (
     ImageInspection,
@@ -13,11 +14,14 @@ from .model_zoo import ZooModel, find_model, list_models
 __all__ = [
     'DetInferencer',
     'ImageInspection',
+    'ImageResult',
     'Objects',
     'QueryPoints',
     'ZooModel',
+    'detect_images',
     'find_model',
     'inspect_dataset_image',
     'inspect_image',
+    'iter_detections',
     'list_models',
 ]

@@ -5,22 +5,20 @@ layers, K_t tokens of layer t, Q queries; (H_l, W_l) the cells of a level.
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import mmcv
 import numpy as np
 import torch
-from mmcv.transforms import Compose
 from mmdet.models.detectors import BaseDetector
-from mmdet.utils import get_test_pipeline_cfg
 from mmengine.dataset import BaseDataset, pseudo_collate
 
 from ..analysis.query_stats import locate_tokens
 from ..models.detectors.outputs import SalienceInspection
 from ..models.task_modules import SalienceAssigner
 from ..visualization.salience import map_to_image, sigmoid
+from .image_pipeline import ImagePipeline
 
 
 class Objects(NamedTuple):
@@ -133,19 +131,15 @@ def inspect_image(
 
     Raises:
         FileNotFoundError: There is no such image.
-        ValueError: The model cannot be inspected, or the file is no image.
+        ValueError: The model cannot be inspected, or the file is no image or a damaged one.
     """
     check_model(model)
-    pipeline = deepcopy(get_test_pipeline_cfg(model.cfg))
-    data: dict[str, Any] = dict(img_id=0)
     if isinstance(image, np.ndarray):
-        pipeline[0].type = 'mmdet.LoadImageFromNDArray'
-        data['img'], path = image, ''
-        pixels = image[..., ::-1]
+        path, pixels = '', image[..., ::-1]
     else:
-        data['img_path'] = path = str(image)
+        path = str(image)
         pixels = read_image(path)
-    packed = Compose(pipeline)(data)
+    packed = ImagePipeline(model.cfg)(image)
     return inspect_packed(model, packed, np.ascontiguousarray(pixels), path, ground_truth)
 
 

@@ -1,8 +1,17 @@
 """The runner, which fits a config to its data, and hooks of training."""
 
+from .checked_images import CheckedImagesRunner
 from .class_fit import fit_classes
 from .data_fit import fit_to_data
-from .hooks import SalienceVisualizationHook
+from .hooks import NonFiniteLossHook, SalienceVisualizationHook, SkippedImagesHook
 from .runner import DataFittingRunner
 
-__all__ = ['DataFittingRunner', 'SalienceVisualizationHook', 'fit_classes', 'fit_to_data']
+__all__ = [
+    'CheckedImagesRunner',
+    'DataFittingRunner',
+    'NonFiniteLossHook',
+    'SalienceVisualizationHook',
+    'SkippedImagesHook',
+    'fit_classes',
+    'fit_to_data',
+]

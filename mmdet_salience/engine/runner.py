@@ -1,4 +1,4 @@
-"""MMEngine's runner with a config that follows the data."""
+"""A runner with a config that follows the data."""
 
 import copy
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 from torch import nn
 from torch.distributed import init_process_group
 
@@ -22,8 +21,11 @@ from ..datasets.checks.dataset_check import (
     describe_findings,
 )
 from ..datasets.config_data import SPLITS
+from .checked_images import CheckedImagesRunner
 from .class_fit import SplitData, number_list
+from .cpu_norms import without_sync_norms
 from .data_fit import DataFit, fit_to_data
+from .durable_runner import DurableRunner
 
 
 class CheckpointClassesHook(Hook):
@@ -36,7 +38,7 @@ class CheckpointClassesHook(Hook):
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: DurableRunner, checkpoint: dict) -> None:
         """Compare the classes.
 
         Args:
@@ -58,14 +60,16 @@ class CheckpointClassesHook(Hook):
 
 
 @RUNNERS.register_module()
-class DataFittingRunner(Runner):
+class DataFittingRunner(CheckedImagesRunner, DurableRunner):
     """Runner that fits its config to the data and checks the data before training.
 
     Named by ``runner_type`` in a config, it works in these tools, in MMDetection's and through mim.
     See :func:`fit_to_data` for what it changes. ``data_check`` of the config steers the check:
     ``allow`` names kinds of errors that are only reported, ``max_headers`` bounds how many image
     files are opened; None switches the check off. ``fit_splits`` names the splits to read where not
-    all are needed: the training file of COCO takes seconds and gigabytes.
+    all are needed: the training file of COCO takes seconds and gigabytes. Checkpoints, resuming and
+    signals are those of :class:`DurableRunner`; what happens to images that cannot be used,
+    :class:`CheckedImagesRunner` says.
     """
 
     data_fit = DataFit((), (), {})
@@ -113,6 +117,7 @@ class DataFittingRunner(Runner):
             The model, wrapped where there are several processes.
         """
         if self.distributed and model_wrapper_cfg is None and get_device() == 'cpu':
+            model = without_sync_norms(model, self.cfg, self.logger)
             model_wrapper_cfg = dict(
                 type='MMDistributedDataParallel',
                 device_ids=None,
@@ -128,16 +133,19 @@ class DataFittingRunner(Runner):
             The trained model.
 
         Raises:
-            FileNotFoundError: An annotation file is missing.
-            ValueError: The data has errors that ``data_check.allow`` does not name.
+            FileNotFoundError: An annotation file is missing, or the checkpoint to resume from.
+            ValueError: The data has errors that ``data_check.allow`` does not name, or there is no
+                checkpoint to resume from that will do.
+            SystemExit: SIGINT or SIGTERM came; a checkpoint is saved.
         """
         self.prepare_training()
         return super().train()
 
     def prepare_training(self) -> None:
-        """Check the data, once; raises as :meth:`train`."""
+        """Check the data and what is resumed, once; raises as :meth:`train`."""
         self.require_splits('train', 'val')
         self.check_data()
+        self.choose_resume()
         self.data_fit = self.data_fit._replace(splits=())  # lets go of the annotations
 
     def val(self) -> Any:

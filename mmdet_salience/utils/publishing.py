@@ -3,12 +3,13 @@
 import hashlib
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .safe_load import CheckpointFileError, load_safely
 
 SUFFIX = '.pth'
 DIGEST_DIGITS = 8
@@ -141,16 +142,11 @@ def read_weights_only(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f'there is no checkpoint {path}; check the path')
     try:
-        mapped = zipfile.is_zipfile(path)
-        content = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
-    except OSError:
-        raise
-    except Exception as error:  # bytes that are no checkpoint may end in any of them
-        reason = ' '.join(str(error).split()).split('. ')[0][:200]
+        content = load_safely(path, mmap=True)
+    except CheckpointFileError as error:
         raise ValueError(
-            f'{path} cannot be read as weights ({type(error).__name__}: {reason}). If it was '
-            'downloaded, download it again; if it holds Python objects, save its state dict alone '
-            'where it was made'
+            f'{error}. If it was downloaded, download it again; if it holds Python objects, save '
+            'its state dict alone where it was made'
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f'{path} holds a {type(content).__name__}, and not a state dict')

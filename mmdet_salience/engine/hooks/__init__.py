@@ -1,5 +1,13 @@
 """Hooks of training."""
 
+from .durable_checkpoint_hook import DurableCheckpointHook
+from .non_finite_loss_hook import NonFiniteLossHook
 from .salience_visualization_hook import SalienceVisualizationHook
+from .skipped_images_hook import SkippedImagesHook
 
-__all__ = ['SalienceVisualizationHook']
+__all__ = [
+    'DurableCheckpointHook',
+    'NonFiniteLossHook',
+    'SalienceVisualizationHook',
+    'SkippedImagesHook',
+]

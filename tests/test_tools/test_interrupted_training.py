@@ -1,0 +1,84 @@
+"""tools/train.py that is stopped, killed or out of space, and its next start."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from mmengine.hooks import CheckpointHook
+from test_train_test import train_tool, write_config, write_data
+
+from mmdet_salience.engine.durable_files import DiskFullError
+
+PATIENCE = 120  # seconds
+
+
+def train_and_act(config: Path, action: Callable[[], Any]) -> None:
+    """Run the tool; call something after the first step."""
+    original = CheckpointHook.after_train_iter
+
+    def act(hook: Any, runner: Any, *args: Any, **kwargs: Any) -> None:
+        original(hook, runner, *args, **kwargs)
+        if runner.iter == 0:
+            action()
+
+    with (
+        mock.patch.object(CheckpointHook, 'after_train_iter', act),
+        mock.patch('mmengine.runner.runner.collect_env', dict),  # which calls compilers
+    ):
+        train_tool.main([str(config), '--work-dir', str(config.parent / 'work'), '--resume'])
+
+
+def exit_status(config: Path, action: Callable[[], Any]) -> int:
+    """Run the tool in a process of its own."""
+    process = multiprocessing.get_context('fork').Process(
+        target=train_and_act, args=(config, action)
+    )
+    process.start()
+    process.join(PATIENCE)
+    return process.exitcode
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A tiny config with its data: two steps an epoch, one epoch."""
+    write_data(tmp_path)
+    return write_config(tmp_path, extra='env_cfg = dict()\n')
+
+
+def test_signal_and_resume(config: Path) -> None:
+    """The same command line both times, as in a queue."""
+    work = config.parent / 'work'
+    assert exit_status(config, lambda: os.kill(os.getpid(), signal.SIGTERM)) == 143
+    assert (work / 'interrupted_iter_1.pth').is_file()
+    assert exit_status(config, lambda: None) == 0
+    assert torch.load(work / 'epoch_1.pth', weights_only=False)['meta']['iter'] == 2
+    assert not (work / 'interrupted_iter_1.pth').exists()
+
+
+def test_unusable_checkpoints_are_one_line(config: Path, capsys: pytest.CaptureFixture) -> None:
+    work = config.parent / 'work'
+    work.mkdir()
+    (work / 'epoch_1.pth').write_bytes(b'')
+    for value in ([], [str(work / 'epoch_1.pth')]):
+        with pytest.raises(SystemExit) as stop:
+            train_tool.main([str(config), '--work-dir', str(work), '--resume', *value])
+        assert stop.value.code == 2
+        text = capsys.readouterr().err
+        assert ('none of the 1 checkpoints' in text) is (not value)
+        assert 'Traceback' not in text
+        assert 'epoch_1.pth cannot be read as a checkpoint: 0 bytes, empty' in text or not value
+
+
+def test_full_disk_is_one_line(config: Path) -> None:
+    error = DiskFullError(config.parent / 'epoch_1.pth', 10)
+    with (
+        mock.patch('mmdet_salience.engine.durable_files.write_durably', side_effect=error),
+        pytest.raises(SystemExit, match=r'error: .*epoch_1\.pth could not be written.*: none'),
+    ):
+        train_tool.main([str(config), '--work-dir', str(config.parent / 'work')])
