@@ -16,6 +16,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 import mmdet_salience
+from mmdet_salience.models.layers.geometry import BatchGeometry
 
 register_all_modules()
 
@@ -234,3 +235,30 @@ def make_batch(
         for image, box, label in zip(images, boxes, labels, strict=True)
     ]
     return batch, samples
+
+
+class Evil:
+    """Creates a file as it is unpickled.
+
+    Args:
+        proof: The file.
+    """
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple:
+        """Call something."""
+        return open, (str(self.proof), 'w')
+
+
+def places(tokens: Sequence[int], geometry: BatchGeometry) -> list[tuple[int, int, int]]:
+    """(level, row, column) of tokens."""
+    found = []
+    for token in tokens:
+        level = 0
+        while token >= geometry.level_sizes[level]:
+            token -= geometry.level_sizes[level]
+            level += 1
+        found.append((level, *divmod(token, geometry.level_shapes[level][1])))
+    return found

@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 import torch
+from helpers import Evil
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
@@ -280,21 +281,6 @@ def test_configs_may_name_classes(tmp_path: Path) -> None:
         assert isinstance(runner.build_train_loop(loop), ResumableIterBasedTrainLoop)
     built = EpochBasedTrainLoop(runner, runner.train_dataloader, max_epochs=1)
     assert runner.build_train_loop(built) is built
-
-
-class Evil:
-    """Creates a file as it is unpickled.
-
-    Args:
-        proof: The file.
-    """
-
-    def __init__(self, proof: Path) -> None:
-        self.proof = proof
-
-    def __reduce__(self) -> tuple:
-        """Call something."""
-        return open, (str(self.proof), 'w')
 
 
 @pytest.mark.parametrize('resume', [True, False])

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from drawn_detectors import examples
-from helpers import build, tiny_model_cfg
+from helpers import build, places, tiny_model_cfg
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -151,18 +151,6 @@ def random_scores(geometry: BatchGeometry, seed: int) -> tuple[Tensor, Tensor]:
             masks.append(mask.flatten())
         rows.append(torch.cat(masks))
     return torch.randn(len(rows), geometry.num_tokens, generator=source), torch.stack(rows)
-
-
-def places(tokens: list[int], geometry: BatchGeometry) -> list[tuple[int, int, int]]:
-    """(level, row, column) of tokens."""
-    found = []
-    for token in tokens:
-        level = 0
-        while token >= geometry.level_sizes[level]:
-            token -= geometry.level_sizes[level]
-            level += 1
-        found.append((level, *divmod(token, geometry.level_shapes[level][1])))
-    return found
 
 
 def neighbours(one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import places
 
 from mmdet_salience.models.layers.geometry import BatchGeometry, count_valid
 from mmdet_salience.models.layers.token_filter import (
@@ -79,20 +80,8 @@ def test_an_image_keeps_its_tokens_in_a_larger_batch() -> None:
         assert count == single.layer_counts[layer][0]
         ours = both.layer_indices(layer, batch.num_tokens)[0]
         assert (ours[count:] == batch.num_tokens).all()
-        expected = cells(single.layer_indices(layer, 0)[0], alone)
-        assert cells(ours[:count], batch) == expected
-
-
-def cells(tokens: torch.Tensor, geometry: BatchGeometry) -> list[tuple[int, int, int]]:
-    """(level, row, column) of tokens."""
-    found = []
-    for token in tokens.tolist():
-        level = 0
-        while token >= geometry.level_sizes[level]:
-            token -= geometry.level_sizes[level]
-            level += 1
-        found.append((level, *divmod(token, geometry.level_shapes[level][1])))
-    return found
+        expected = places(single.layer_indices(layer, 0)[0].tolist(), alone)
+        assert places(ours[:count].tolist(), batch) == expected
 
 
 def test_padding_is_never_selected_and_sets_are_nested() -> None:

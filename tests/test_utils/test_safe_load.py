@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from helpers import inference_config, tiny_model_cfg
+from helpers import Evil, inference_config, tiny_model_cfg
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.model import BaseModule
 from mmengine.runner import load_checkpoint
@@ -30,21 +30,6 @@ from mmdet_salience.utils.safe_load import (
 )
 
 SWITCHES = ('trust_checkpoints=True', TRUST_VARIABLE)
-
-
-class Evil:
-    """Creates a file as it is unpickled.
-
-    Args:
-        proof: The file.
-    """
-
-    def __init__(self, proof: Path) -> None:
-        self.proof = proof
-
-    def __reduce__(self) -> tuple:
-        """Call something."""
-        return open, (str(self.proof), 'w')
 
 
 @pytest.fixture
