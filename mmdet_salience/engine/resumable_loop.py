@@ -11,6 +11,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 from torch import nn
 
+from .memory_errors import naming_images
 from .seeding import STEP, numbered_dataloader_cfg, seed_batches, seed_everything
 from .stopping import StopSignals, exit_status, log_stop
 
@@ -103,7 +104,8 @@ class ResumableLoop:
             *args: As for MMEngine's loop, the batch last.
         """
         seed_everything(self.runner.seed, STEP, get_rank(), self._iter)
-        super().run_iter(*args)  # type: ignore[misc]
+        with naming_images(args[-1]):
+            super().run_iter(*args)  # type: ignore[misc]
         received = self.signals.agreed()
         if received and self.has_stepped():
             self.stop(received)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import build, sample, tiny_model_cfg
+from helpers import build, make_batch, sample, tiny_model_cfg
 
 from mmdet_salience.models.dense_heads.salience_detr_head import mask_queries
 from mmdet_salience.models.losses.iou_aware_classification_loss import iou_aware_loss
@@ -48,6 +48,16 @@ def test_salience_loss_needs_an_assigner() -> None:
     head = build(cfg).bbox_head
     with pytest.raises(ValueError, match='salience_assigner'):
         head.loss_by_salience([], [sample((32, 32)).gt_instances], [{}])
+
+
+@pytest.mark.parametrize('value', [float('inf'), float('nan')])
+def test_boxes_that_are_no_numbers_are_named(value: float) -> None:
+    """A data set may be read without the check before training."""
+    model = build(tiny_model_cfg()).train()
+    batch, samples = make_batch([torch.zeros(3, 64, 64)], [[[4.0, 4, 20, value]]], [[0]])
+    samples[0].set_metainfo(dict(img_path='train/7.png'))
+    with pytest.raises(ValueError, match=r'train/7\.png has objects whose boxes are not finite'):
+        model.loss(batch, samples)
 
 
 def test_soft_focal_loss_by_hand() -> None:

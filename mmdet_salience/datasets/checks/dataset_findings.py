@@ -53,8 +53,8 @@ KINDS = {
     'invalid_box': Kind(
         True,
         'boxes that are not four finite numbers',
-        'data_check.allow does not help: CocoDataset stops at missing numbers, and an endless box '
-        f'spoils the training; mend them, or drop them with {TOOL}',
+        'data_check.allow does not help: CocoDataset stops at missing numbers, and the matching at '
+        f'infinite ones; mend them, or drop them with {TOOL}',
     ),
     'degenerate_box': Kind(
         True,

@@ -64,7 +64,19 @@ class ClassFollowingDINOHead(DINOHead):
 
         Returns:
             Targets as of mmdet's ``DETRHead``.
+
+        Raises:
+            ValueError: Objects have boxes that are not finite; names the image.
         """
         logits = cls_score.nan_to_num(0.0, LARGEST_LOGIT, -LARGEST_LOGIT)
         boxes = bbox_pred.nan_to_num(0.0)
-        return super()._get_targets_single(logits, boxes, gt_instances, img_meta)
+        try:
+            return super()._get_targets_single(logits, boxes, gt_instances, img_meta)
+        except ValueError as error:  # of SciPy, which has waited for the device already
+            if gt_instances.bboxes.isfinite().all():
+                raise
+            raise ValueError(
+                f'{img_meta.get("img_path", "an image")} has objects whose boxes are not finite '
+                'numbers; mend the annotations, or drop them with '
+                'tools/analysis_tools/check_dataset.py --repair'
+            ) from error
