@@ -158,7 +158,7 @@ def test_other_files_are_refused(tmp_path: Path, raw: bytes, message: str) -> No
         (('images',), [], "'images' of a.json is empty"),
         (('categories',), [], "'categories' of a.json is empty"),
         (('annotations',), {'1': {}}, "'annotations' of a.json is a dict"),
-        (('images', 1), 'x.png', "entry 1 of 'images' of a.json is not an object: x.png"),
+        (('images', 1), 'x.png', "entry 1 of 'images' of a.json is not an object: 'x.png'"),
         (('images', 0), None, "entry 0 of 'images' of a.json is not an object: None"),
         (('images', 1, 'file_name'), None, "'file_name' of entry 1 .* is None, not a text"),
         (('categories', 1, 'name'), 3, "'name' of entry 1 of 'categories' of a.json is 3"),
