@@ -20,7 +20,7 @@ demo: setup  ## run tools/demo.py
 	@$(BIN)/python tools/demo.py
 
 test: lint  ## check style, types and docstrings, then run the tests
-	@$(BIN)/python -m pytest -q --durations=10
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --durations=10
 
 lint: setup  ## check style, types and docstrings
 	@$(BIN)/ruff check --quiet .

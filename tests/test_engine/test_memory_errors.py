@@ -11,7 +11,7 @@ from toy_training import ToyModel, run
 from mmdet_salience.engine.memory_errors import naming_images
 
 CPU = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"
-GPU = torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
+GPU = torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
 
 
 def make_batch() -> dict:
