@@ -62,7 +62,7 @@ class ResumableIterBasedTrainLoop(ResumableLoop, IterBasedTrainLoop):
             self.dataloader_iterator = iter(self.dataloader)
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
-            self.run_iter(next(self.dataloader_iterator))
+            self.run_iter(self.next_batch())
             self.validate_if_due()
         self.runner.call_hook('after_train_epoch')
 
@@ -107,7 +107,7 @@ class ResumableEpochBasedTrainLoop(ResumableLoop, EpochBasedTrainLoop):
         self.dataloader.batch_sampler.start_at(self._iter, done)
         seed_everything(self.runner.seed, EPOCH, get_rank(), self._epoch)
         self.dataloader_iterator = iter(self.dataloader)
-        while (batch := next(self.dataloader_iterator, None)) is not None:
+        while (batch := self.next_batch()) is not None:
             self.run_iter(self._iter - first, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1

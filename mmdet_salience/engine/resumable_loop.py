@@ -4,6 +4,8 @@ They end in order when a signal asks for it, begin at any step without loading w
 and seed every step (see :mod:`.seeding`). A validation that was cut off is done again.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mmengine.dist import barrier, get_rank, get_world_size
@@ -13,7 +15,7 @@ from torch import nn
 
 from .memory_errors import naming_images
 from .seeding import STEP, numbered_dataloader_cfg, seed_batches, seed_everything
-from .stopping import StopSignals, exit_status, log_stop
+from .stopping import StopSignals, describe, exit_status, log_stop
 
 # In the message hub, which is saved and restored with every checkpoint.
 VALIDATED_KEY = 'validated_at'
@@ -104,11 +106,37 @@ class ResumableLoop:
             *args: As for MMEngine's loop, the batch last.
         """
         seed_everything(self.runner.seed, STEP, get_rank(), self._iter)
-        with naming_images(args[-1]):
+        with naming_images(args[-1]), self.keeping_work(FloatingPointError):
             super().run_iter(*args)  # type: ignore[misc]
         received = self.signals.agreed()
         if received and self.has_stepped():
             self.stop(received)
+
+    def next_batch(self) -> Any:
+        """Load the next batch; None at the end of the data."""
+        with self.keeping_work(Exception):
+            return next(self.dataloader_iterator, None)
+
+    @contextmanager
+    def keeping_work(self, *errors: type[Exception]) -> Iterator[None]:
+        """Context in which errors end the training only after it is saved.
+
+        For errors that leave weights and optimizer as the last whole step left them, so that the
+        training can go on when their cause is removed.
+
+        Args:
+            *errors: Their classes.
+
+        Yields:
+            Nothing.
+        """
+        try:
+            yield
+        except errors as error:
+            if self._iter > 0:
+                path = self.runner.save_interrupted(self._epoch, self._iter)
+                log_stop(type(error).__name__, f'after iteration {self._iter}', path)
+            raise
 
     def has_stepped(self) -> bool:
         """Whether no gradients are left that wait for more; they are not saved."""
@@ -127,7 +155,7 @@ class ResumableLoop:
         """
         path = self.runner.save_interrupted(self._epoch, self._iter)
         barrier()  # a launcher kills the others when the first process ends
-        log_stop(received, f'after iteration {self._iter}', path)
+        log_stop(describe(received), f'after iteration {self._iter}', path)
         self.runner.call_hook('after_run')
         raise SystemExit(exit_status(received))
 

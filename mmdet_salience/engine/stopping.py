@@ -144,16 +144,16 @@ def shield_workers(loader: DataLoader) -> None:
     loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
 
 
-def log_stop(number: int, where: str, checkpoint: str) -> None:
+def log_stop(cause: str, where: str, checkpoint: str) -> None:
     """Log that a training ends, and how it goes on.
 
     Args:
-        number: The signal.
+        cause: The signal or error.
         where: How far it got.
         checkpoint: What was saved.
     """
     print_log(
-        f'Stopped by {describe(number)} {where}. Saved: {checkpoint}. To go on, run the same '
+        f'Stopped by {cause} {where}. Saved: {checkpoint}. To go on, run the same '
         'command with --resume.',
         logger='current',
     )

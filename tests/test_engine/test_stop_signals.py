@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end a training in order, in one process and in several."""
 
+import math
 import os
 import signal
 import socket
@@ -10,8 +11,19 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from toy_training import Recorder, ToyMetric, make_runner, read_log, run, start
+from torch import Tensor
+from toy_training import (
+    Recorder,
+    ToyData,
+    ToyMetric,
+    ToyModel,
+    make_runner,
+    read_log,
+    run,
+    start,
+)
 
+from mmdet_salience.engine.hooks import NonFiniteLossHook
 from mmdet_salience.engine.stopping import StopSignals
 from mmdet_salience.utils.safe_load import load_safely
 
@@ -109,6 +121,55 @@ def test_validation_is_left(tmp_path: Path) -> None:
     rest = run(tmp_path / 'work', resume='auto')
     assert rest.validated == [4, 8, 12]
     assert rest.losses == {step: whole.losses[step] for step in range(5, 13)}
+
+
+@pytest.mark.parametrize('by_epoch', [False, True])
+def test_what_was_learnt_before_a_bad_batch_is_kept(tmp_path: Path, by_epoch: bool) -> None:
+    """The run goes on when the file is mended, and nothing is different."""
+    whole = run(tmp_path / 'whole', by_epoch=by_epoch)
+    work = tmp_path / 'work'
+    error = OSError('the disk is gone')
+
+    def break_disk(runner: Any) -> None:
+        mock.patch.object(ToyData, 'prepare_data', side_effect=error).start()
+
+    try:
+        with pytest.raises(OSError, match='the disk is gone'):
+            run(work, at=7, action=break_disk, by_epoch=by_epoch, log_level='INFO')
+    finally:
+        mock.patch.stopall()
+    assert 'Stopped by OSError after iteration 7. Saved: ' in read_log(work)
+    rest = run(work, resume='auto', by_epoch=by_epoch)
+    assert rest.losses == {step: whole.losses[step] for step in range(8, len(whole.losses) + 1)}
+
+
+def train_with_a_bad_loss(folder: Path, at: int) -> None:
+    """Train until a loss that is no number."""
+    runner = make_runner(folder)
+    runner.register_hook(NonFiniteLossHook())
+    losses = iter([1.0] * (at - 1) + [math.nan])
+    forward = ToyModel.forward
+
+    def spoil(model: ToyModel, inputs: list[Tensor], mode: str = 'tensor') -> Any:
+        found = forward(model, inputs, mode)
+        return {'loss': found['loss'] * next(losses)} if mode == 'loss' else found
+
+    with mock.patch.object(ToyModel, 'forward', spoil), pytest.raises(FloatingPointError):
+        runner.train()
+
+
+def test_what_was_learnt_before_a_bad_loss_is_kept(tmp_path: Path) -> None:
+    """Weights and optimizer are those of the step before."""
+    whole = run(tmp_path / 'whole')
+    train_with_a_bad_loss(tmp_path / 'work', at=8)
+    assert interrupted(tmp_path / 'work') == ['interrupted_iter_7.pth']
+    rest = run(tmp_path / 'work', resume='auto')
+    assert rest.losses == {step: whole.losses[step] for step in range(8, 13)}
+
+
+def test_nothing_is_kept_where_nothing_was_learnt(tmp_path: Path) -> None:
+    train_with_a_bad_loss(tmp_path, at=1)
+    assert not list(tmp_path.glob('*.pth'))
 
 
 def train_in_a_group(folder: Path, at: int, action: Callable[[Any], None], **settings: Any) -> None:

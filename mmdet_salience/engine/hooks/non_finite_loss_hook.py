@@ -18,7 +18,8 @@ from .batch_record import Suspect, save_suspect
 
 REMEDY = (
     'Look at these files, lower the learning rate or clip gradients (optim_wrapper.clip_grad); '
-    'max_skips of NonFiniteLossHook lets training pass over such steps.'
+    'default_hooks.non_finite.max_skips=N, an argument of NonFiniteLossHook, lets training pass '
+    'over N such steps.'
 )
 
 
