@@ -180,6 +180,11 @@ def test_best_checkpoint_is_replaced_last(tmp_path: Path) -> None:
     assert [name for name in names(tmp_path) if 'best' in name] == ['best_error_iter_8.pth']
 
 
+def test_validation_alone_keeps_nothing(tmp_path: Path) -> None:
+    assert make_runner(tmp_path).val()['error'] > 0
+    assert not list(tmp_path.glob('*.pth'))
+
+
 def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     for name in ('iter_3.pth', 'last_checkpoint'):
         draft_of(tmp_path / name).write_bytes(b'half')

@@ -60,6 +60,16 @@ class DurableCheckpointHook(CheckpointHook):
                 for draft in remove_drafts(folder):
                     runner.logger.info(f'Removed {draft}, which a killed run was writing.')
 
+    def after_val_epoch(self, runner: Any, metrics: dict) -> None:
+        """Keep the best checkpoint of a training; ``runner.val()`` alone has none to keep.
+
+        Args:
+            runner: The runner.
+            metrics: Metrics of the validation.
+        """
+        if hasattr(self, 'file_backend'):  # before_train was called
+            super().after_val_epoch(runner, metrics)
+
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         """Save a checkpoint, then note it as the last one, then remove the oldest.
 
