@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from mmdet_salience.utils.processes import leave_process_group
+
 
 def run_on_ranks(work: Callable[..., None], folder: Path, *args: Any, num_ranks: int = 2) -> None:
     """Run ``work(*args)`` on every rank; an error in one of them is raised here.
@@ -37,4 +39,4 @@ def join_and_run(rank: int, num_ranks: int, folder: Path, work: Callable, args: 
     try:
         work(*args)
     finally:
-        torch.distributed.destroy_process_group()
+        leave_process_group()

@@ -217,11 +217,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             add_report(runner, args)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
+    from mmdet_salience.utils.processes import leave_process_group
+
     if args.out is not None:
         from mmdet.evaluation import DumpDetResults
 
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     runner.test()
+    del runner  # which holds the model, and so the other processes
+    leave_process_group()
 
 
 if __name__ == '__main__':

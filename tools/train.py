@@ -185,7 +185,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             runner.prepare_training()
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
+    from mmdet_salience.utils.processes import leave_process_group
+
     train(runner)
+    del runner  # which holds the model, and so the other processes
+    leave_process_group()
 
 
 if __name__ == '__main__':

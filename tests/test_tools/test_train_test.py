@@ -1,9 +1,13 @@
 """tools/train.py and tools/test.py, from training to painted pictures, with a tiny DINO."""
 
+import gc
 import importlib.util
 import json
+import multiprocessing
+import os
 import pickle
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +23,7 @@ from mmengine.config import Config
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 NUM_IMAGES = 2
 SIDE = 64
+PATIENCE = 120  # seconds
 
 TINY_CONFIG = """
 data_root = '{root}/'
@@ -188,6 +193,39 @@ def test_tta_loads_the_weights_and_merges(trained: Path, tmp_path: Path) -> None
     plain, merged = scores
     assert len(merged) == 2 * len(plain)
     assert all(np.abs(merged - score).min() < 1e-5 for score in plain)
+
+
+def run_as_rank(rank: int, port: int, tool: ModuleType, argv: list[str]) -> None:
+    """Run a tool as one of two processes; check that nothing of the other one is left."""
+    meeting_point = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), WORLD_SIZE='2')
+    os.environ.update(meeting_point, RANK=str(rank), LOCAL_RANK=str(rank))
+    with mock.patch('mmengine.runner.runner.collect_env', dict):  # which calls compilers
+        tool.main([*argv, '--launcher', 'pytorch'])
+    assert not torch.distributed.is_initialized()
+    assert not [item for item in gc.get_objects() if type(item).__name__.endswith('DataParallel')]
+
+
+def test_processes_part_before_they_end(tmp_path: Path) -> None:
+    """Threads of a process group that outlive Python abort the process or keep it from ending."""
+    write_data(tmp_path)
+    config = write_config(
+        tmp_path, extra="custom_imports = dict(imports=['mmdet_salience'])\nenv_cfg = dict()\n"
+    )
+    work = tmp_path / 'work'
+    for tool, argv in (
+        (train_tool, [str(config), '--work-dir', str(work)]),
+        (test_tool, [str(config), str(work / 'epoch_1.pth'), '--work-dir', str(work)]),
+    ):
+        with socket.create_server(('127.0.0.1', 0)) as server:
+            port = server.getsockname()[1]
+        context = multiprocessing.get_context('fork')
+        ranks = [context.Process(target=run_as_rank, args=(i, port, tool, argv)) for i in range(2)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(PATIENCE)
+        assert [process.exitcode for process in ranks] == [0, 0]
+    assert (work / 'epoch_1.pth').is_file()
 
 
 def test_work_dir_comes_from_option_config_or_name(tmp_path: Path) -> None:
