@@ -139,8 +139,6 @@ def read_weights_only(path: Path) -> dict[str, Any]:
         FileNotFoundError: There is no such file.
         ValueError: It is no checkpoint, or holds more than weights and plain values.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no checkpoint {path}; check the path')
     try:
         content = load_safely(path, mmap=True)
     except CheckpointFileError as error:

@@ -15,6 +15,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ PLAIN_GLOBALS = {
     'collections.Counter': Counter,
 }
 
-_trust = [False]  # what the innermost of trusting() says
+_trust = ContextVar('trust', default=False)  # what the innermost trusting() of the thread says
 
 
 class CheckpointFileError(ValueError):
@@ -50,12 +51,12 @@ class CheckpointFileError(ValueError):
 
 def trusted() -> bool:
     """Whether the user has said that checkpoints may run code."""
-    return _trust[-1] or os.environ.get(TRUST_VARIABLE, '').lower() in ('1', 'true', 'yes')
+    return _trust.get() or os.environ.get(TRUST_VARIABLE, '').lower() in ('1', 'true', 'yes')
 
 
 @contextmanager
 def trusting(trust: bool = True) -> Iterator[None]:
-    """Trust the checkpoints that are read in a block, or not.
+    """Trust the checkpoints that this thread reads in a block, or not.
 
     Args:
         trust: What the user says; the environment variable can only add trust.
@@ -63,11 +64,11 @@ def trusting(trust: bool = True) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    _trust.append(trust)
+    token = _trust.set(trust)
     try:
         yield
     finally:
-        _trust.pop()
+        _trust.reset(token)
 
 
 def history_statistic(owner: type, name: str) -> Callable[..., Any]:
@@ -180,7 +181,7 @@ def load_safely(path: str | Path, map_location: Any = 'cpu', mmap: bool = False)
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f'{path} can not be found; there is no such checkpoint')
+        raise FileNotFoundError(f'there is no checkpoint {path}; check the path')
     with path.open('rb'):  # what the system says about it, such as missing rights
         pass
     try:

@@ -4,6 +4,7 @@ import pickle
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -111,6 +112,11 @@ def test_trust_is_said_by_block_or_environment(evil: Path, monkeypatch: pytest.M
     monkeypatch.setenv(TRUST_VARIABLE, '0')
     proof.unlink()
     assert_refused(evil, lambda: load_safely(evil))
+
+
+def test_trust_is_not_that_of_other_threads(evil: Path) -> None:
+    with trusting(), ThreadPoolExecutor() as pool:
+        assert_refused(evil, pool.submit(load_safely, evil).result)
 
 
 def harmless() -> dict[str, Any]:

@@ -64,8 +64,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         FileNotFoundError: There is no such file.
         ValueError: It is no checkpoint, or holds what could run code.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no checkpoint {path}; check the path')
     content = load_safely(path)
     if not isinstance(content, dict):
         raise ValueError(f'{path} holds a {type(content).__name__}, and not a checkpoint')
