@@ -70,6 +70,13 @@ def prepare_process(local_rank: int) -> None:
     limit_dynamo_cache()
 
 
+def end_processes() -> None:
+    """End the communication between processes; the runner must be out of use by then."""
+    from mmdet_salience.utils.processes import leave_process_group  # prefer_checkout must have run
+
+    leave_process_group()
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and apply what every run needs from the command line.
 

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 sys.path.append(str(Path(__file__).resolve().parent))  # for _common, however this is loaded
 
-from _common import add_run_options, build_runner, load_config, prepare_process
+from _common import add_run_options, build_runner, end_processes, load_config, prepare_process
 
 TTA_META_KEYS = (
     'img_id',
@@ -217,15 +217,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             add_report(runner, args)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    from mmdet_salience.utils.processes import leave_process_group
-
     if args.out is not None:
         from mmdet.evaluation import DumpDetResults
 
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     runner.test()
     del runner  # which holds the model, and so the other processes
-    leave_process_group()
+    end_processes()
 
 
 if __name__ == '__main__':

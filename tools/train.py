@@ -14,7 +14,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 sys.path.append(str(Path(__file__).resolve().parent))  # for _common, however this is loaded
 
-from _common import add_run_options, build_runner, load_config, prepare_process
+from _common import add_run_options, build_runner, end_processes, load_config, prepare_process
 
 AUTO = 'auto'
 DEVICES_WITHOUT_AMP = ('cpu', 'mps')
@@ -185,11 +185,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             runner.prepare_training()
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    from mmdet_salience.utils.processes import leave_process_group
-
     train(runner)
     del runner  # which holds the model, and so the other processes
-    leave_process_group()
+    end_processes()
 
 
 if __name__ == '__main__':

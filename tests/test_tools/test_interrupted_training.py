@@ -11,11 +11,9 @@ from unittest import mock
 import pytest
 import torch
 from mmengine.hooks import CheckpointHook
-from test_train_test import train_tool, write_config, write_data
+from test_train_test import PATIENCE, train_tool, write_config, write_data
 
 from mmdet_salience.engine.durable_files import DiskFullError
-
-PATIENCE = 120  # seconds
 
 
 def train_and_act(config: Path, action: Callable[[], Any]) -> None:
