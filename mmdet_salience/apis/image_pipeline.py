@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from ..datasets.image_content import ImageError
 from ..datasets.transforms import LoadCheckedImage
+from ..utils.config_types import type_name
 
 # MMDetection's loaders of test pipelines. Its inference functions exchange them within the model's
 # config, so that the loader there may not be the one that the config's author wrote.
@@ -31,8 +32,7 @@ class ImagePipeline:
 
     def __init__(self, cfg: Config) -> None:
         loader, *transforms = deepcopy(get_test_pipeline_cfg(cfg))
-        kind = getattr(loader['type'], '__name__', loader['type'])  # a class or its name
-        if kind.split('.')[-1] in MMDET_LOADERS:
+        if type_name(loader['type']) in MMDET_LOADERS:
             # The checked loader reads by backend_args alone.
             is_old = bool(loader.get('file_client_args'))
             loader['type'] = 'LoadImageFromFile' if is_old else LoadCheckedImage

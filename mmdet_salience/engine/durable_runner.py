@@ -13,10 +13,11 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from ..utils import checkpoint_schemes  # noqa: F401 (lets MMEngine read checkpoints safely)
+from ..utils.config_types import type_name
 from ..utils.safe_load import CheckpointFileError, trusted, trusting
 from .durable_files import BACKEND_NAME, DiskFullError, write_durably
 from .hooks.durable_checkpoint_hook import DurableCheckpointHook
-from .loops import substitute, type_name
+from .loops import substitute
 from .resumable_loop import ValidationStopHook
 from .resume import (
     AUTO,

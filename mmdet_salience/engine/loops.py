@@ -8,6 +8,7 @@ from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import Dataset
 
+from ..utils.config_types import type_name
 from .resumable_loop import ResumableLoop
 from .seeding import EPOCH, seed_everything
 
@@ -143,8 +144,3 @@ def substitute(loop: Any) -> Any:
         return dict(rest, type=loops[name])
     name = type_name(kind)
     return dict(loop, type=loops[name]) if name in loops else loop
-
-
-def type_name(kind: Any) -> str:
-    """Name of a type in a config, which may be a class, or a string with a scope."""
-    return str(getattr(kind, '__name__', kind)).split('.')[-1]

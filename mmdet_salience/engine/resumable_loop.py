@@ -4,6 +4,8 @@ They end in order when a signal asks for it, begin at any step without loading w
 and seed every step (see :mod:`.seeding`). A validation that was cut off is done again.
 """
 
+import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +15,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 from torch import nn
 
+from .gradient_steps import has_stepped
 from .memory_errors import naming_images
 from .seeding import STEP, numbered_dataloader_cfg, seed_batches, seed_everything
 from .stopping import StopSignals, describe, exit_status, log_stop
@@ -26,7 +29,7 @@ class ValidationStopped(Exception):
     """A signal came during a validation."""
 
 
-class ResumableLoop:
+class ResumableLoop(ABC):
     """What both loops share; comes before one of MMEngine's among the base classes."""
 
     runner: Any
@@ -86,18 +89,18 @@ class ResumableLoop:
             self.runner.val_loop.dataloader._iterator = None
 
     @property
+    @abstractmethod
     def position(self) -> int:
         """Steps or epochs that are done, whichever validations are counted in."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def end(self) -> int:
         """Where :attr:`position` ends."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run_batches(self) -> None:
         """Train from where the run is to its end."""
-        raise NotImplementedError
 
     def run_iter(self, *args: Any) -> None:
         """Train one step, then end the process if a signal has come.
@@ -109,7 +112,7 @@ class ResumableLoop:
         with naming_images(args[-1]), self.keeping_work(FloatingPointError):
             super().run_iter(*args)  # type: ignore[misc]
         received = self.signals.agreed()
-        if received and self.has_stepped():
+        if received and has_stepped(self.runner):  # gradients that wait are not saved
             self.stop(received)
 
     def next_batch(self) -> Any:
@@ -137,12 +140,6 @@ class ResumableLoop:
                 path = self.runner.save_interrupted(self._epoch, self._iter)
                 log_stop(type(error).__name__, f'after iteration {self._iter}', path)
             raise
-
-    def has_stepped(self) -> bool:
-        """Whether no gradients are left that wait for more; they are not saved."""
-        wrapper = self.runner.optim_wrapper
-        wrappers = getattr(wrapper, 'optim_wrappers', {'': wrapper}).values()
-        return all(wrapper.should_update() for wrapper in wrappers)
 
     def stop(self, received: int) -> None:
         """Save a checkpoint and end the process.
@@ -193,7 +190,7 @@ class ResumableLoop:
         Raises:
             ValidationStopped: A signal has come.
         """
-        if self.signals.received and get_world_size() == 1 and self.has_stepped():
+        if self.signals.received and get_world_size() == 1 and has_stepped(self.runner):
             raise ValidationStopped
 
     def note_data(self) -> None:
@@ -212,7 +209,7 @@ class ResumableLoop:
                 'The run that is resumed had other data or processes '
                 f'({"; ".join(changes)}): it goes on with another order of images.',
                 logger='current',
-                level=30,  # logging.WARNING
+                level=logging.WARNING,
             )
         hub.update_info(STREAM_KEY, now)
 

@@ -1,5 +1,6 @@
 """Which checkpoint a run goes on from: the last one that is complete and belongs to the model."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -167,7 +168,7 @@ def complete(files: Sequence[Path], shapes: Shapes) -> Iterator[TrainingCheckpoi
         try:
             yield read_training_checkpoint(file, shapes)
         except (OSError, CheckpointFileError) as error:
-            print_log(f'Not resumed: {error}', logger='current', level=30)  # logging.WARNING
+            print_log(f'Not resumed: {error}', logger='current', level=logging.WARNING)
 
 
 def find_last_complete(folder: Path, shapes: Shapes) -> TrainingCheckpoint | None:

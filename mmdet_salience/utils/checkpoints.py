@@ -5,6 +5,7 @@ loaded, so release checkpoints work unchanged with ``load_from``, ``load_checkpo
 ``init_detector`` and ``tools/test.py``.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
@@ -156,7 +157,7 @@ def fit_class_rows(state_dict: MutableMapping[str, Tensor], model: Any) -> None:
             f'The checkpoint has {rows} classes and the model {wanted}; these weights start fresh: '
             f'{", ".join(names)}',
             logger='current',
-            level=30,  # logging.WARNING
+            level=logging.WARNING,
         )
 
 

@@ -9,11 +9,12 @@ import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object, all_reduce, is_distributed
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..gradient_steps import has_stepped, optim_wrappers
 from .batch_record import Suspect, save_suspect
 
 REMEDY = (
@@ -138,7 +139,7 @@ class NonFiniteLossHook(Hook):
         current = Suspect(runner.iter + 1, data_batch, terms)
         if not all(map(math.isfinite, terms.values())):
             self._suspects.append(current)
-        if not all(wrapper.should_update() for wrapper in optim_wrappers(runner)):
+        if not has_stepped(runner):
             return
         if not self._stepped:  # the gradient scaler skipped the step, on all ranks
             bad = self._loss_is_bad is not None and bool(self._loss_is_bad)
@@ -191,12 +192,6 @@ class NonFiniteLossHook(Hook):
         runner.logger.info(
             f'Steps skipped because the loss or its gradient was not finite: {self.num_skipped}.'
         )
-
-
-def optim_wrappers(runner: Runner) -> list[OptimWrapper]:
-    """Optimizer wrappers of a runner, usually one."""
-    wrapper = runner.optim_wrapper
-    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
 def running_statistics(model: nn.Module) -> Iterator[Tensor]:
