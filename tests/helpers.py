@@ -3,7 +3,7 @@
 import copy
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 import mmdet_salience
 from mmdet_salience.models.layers.geometry import BatchGeometry
+from mmdet_salience.utils.checkpoints import release_to_mmdet
 
 register_all_modules()
 
@@ -73,6 +74,13 @@ def golden_model_cfg() -> ConfigDict:
     cfg.decoder.num_layers = 3
     for part in (cfg.encoder, cfg.decoder):
         part.layer_cfg.ffn_cfg.feedforward_channels = 512
+    return cfg
+
+
+def small_model_cfg(num_classes: int = 3) -> ConfigDict:
+    """The model of the goldens of training: ResNet-18 from scratch, 3 + 3 layers, 50 queries."""
+    cfg = Config.fromfile(ROOT / 'configs/_base_/models/salience_detr_r18_small.py').model
+    cfg.bbox_head.num_classes = num_classes
     return cfg
 
 
@@ -165,6 +173,12 @@ def golden_keys(num_classes: int = 7) -> dict[str, list[int]]:
         if any(part in name for part in ('class_head.', 'enhance_mcsp.', 'label_encoder.')):
             shape[0] = num_classes
     return keys
+
+
+def release_to_ours(keys: Iterable[str], num_decoder_layers: int = 3) -> dict[str, str]:
+    """The release's names of a ResNet-18 model by our names."""
+    names = {key.replace('encoder.enhance_mcsp', 'encoder_class_head'): key for key in keys}
+    return release_to_mmdet(names, num_decoder_layers, num_neck_inputs=3)
 
 
 def backbone_weights(name: str) -> dict[str, Tensor]:

@@ -5,3 +5,6 @@ _base_ = [
     '../_base_/schedules/adamw_12e.py',
     '../_base_/default_runtime.py',
 ]
+
+# The release calls these norms by numbers, so its optimizer decays their weights.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'layernorm.weight': dict(decay_mult=1.0)}))

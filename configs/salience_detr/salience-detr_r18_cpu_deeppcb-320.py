@@ -29,6 +29,7 @@ train_cfg = dict(max_iters=max_iters, val_interval=500)
 # Two boards a step: half the rate of the base schedule's batch of 8.
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
 auto_scale_lr = dict(base_batch_size=2)
+# A fifteenth of the training to warm up, as in the base schedule.
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.02, by_epoch=False, begin=0, end=100),
     dict(type='MultiStepLR', by_epoch=False, milestones=[1200], gamma=0.1),

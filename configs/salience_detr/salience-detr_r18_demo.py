@@ -33,6 +33,7 @@ train_dataloader = dict(batch_size=4)
 auto_scale_lr = dict(base_batch_size=4)
 
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+# The warm-up of the 750-step config, and the decay moved to the longer training.
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.02, by_epoch=False, begin=0, end=50),
     dict(type='MultiStepLR', by_epoch=False, milestones=[700], gamma=0.1),

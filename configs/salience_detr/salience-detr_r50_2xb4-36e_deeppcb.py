@@ -11,7 +11,6 @@ _base_ = [
 max_epochs = 36
 train_dataloader = dict(batch_size=4)
 train_cfg = dict(max_epochs=max_epochs, val_interval=3)
-param_scheduler = [
-    dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[30], gamma=0.1)
-]
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].update(end=max_epochs, milestones=[30])
 auto_scale_lr = dict(base_batch_size=8)

@@ -3,12 +3,21 @@
 from .checked_images import CheckedImagesRunner
 from .class_fit import fit_classes
 from .data_fit import fit_to_data
-from .hooks import NonFiniteLossHook, SalienceVisualizationHook, SkippedImagesHook
+from .hooks import (
+    AnnealedEMAHook,
+    NonFiniteLossHook,
+    SalienceVisualizationHook,
+    SkippedImagesHook,
+)
+from .optim import ByNameOptimWrapperConstructor, FirstEpochWarmupLR
 from .runner import DataFittingRunner
 
 __all__ = [
+    'AnnealedEMAHook',
+    'ByNameOptimWrapperConstructor',
     'CheckedImagesRunner',
     'DataFittingRunner',
+    'FirstEpochWarmupLR',
     'NonFiniteLossHook',
     'SalienceVisualizationHook',
     'SkippedImagesHook',

@@ -158,6 +158,7 @@ def make_runner(
     wrapper: dict | None = None,
     checkpoint: dict | None = None,
     log_level: str = 'WARNING',
+    ema: dict | None = None,
     **settings: Any,
 ) -> DataFittingRunner:
     """A runner of the toy training, with a checkpoint every 3 iterations or every epoch."""
@@ -175,7 +176,7 @@ def make_runner(
                 logger=dict(type='LoggerHook', interval=1, out_suffix='.txt'),
             ),
             custom_hooks=[
-                dict(type='EMAHook', momentum=0.1, update_buffers=True),
+                ema or dict(type='EMAHook', momentum=0.1, update_buffers=True),
                 recorder or Recorder(),
             ],
             visualizer=dict(type='Visualizer'),

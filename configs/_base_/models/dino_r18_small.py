@@ -10,6 +10,8 @@ model = dict(
         frozen_stages=-1,
         norm_cfg=dict(type='BN', requires_grad=True),
         norm_eval=False,
+        # As the release: a switched-off residual branch is for pretrained weights.
+        zero_init_residual=False,
         init_cfg=None,
     ),
     neck=dict(in_channels=[128, 256, 512]),

@@ -1,6 +1,7 @@
 # From scratch on small data sets, by iterations: epochs of a few hundred images are too short to
-# be a unit. All weights learn at one rate, since none are pretrained; warm-up and a loose gradient
-# clip replace the caution that fine-tuning needs.
+# be a unit. All weights learn at one rate, since none are pretrained, and the gradient is clipped
+# loosely. The warm-up takes 50 steps from 1/50, a fifteenth of the training: the gradients of a
+# fresh model need it, but COCO's 1000 steps from 1/1000 would be longer than the training.
 max_iters = 750
 decay_at = 600
 
@@ -15,8 +16,12 @@ param_scheduler = [
 
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='ByNameOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=4e-4, weight_decay=1e-4),
     clip_grad=dict(max_norm=1.0, norm_type=2),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    # As in COCO's schedule.
+    paramwise_cfg=dict(
+        custom_keys={'norm': dict(decay_mult=0.0), 'bias': dict(decay_mult=0.0)},
+    ),
 )
 auto_scale_lr = dict(base_batch_size=8)

@@ -12,8 +12,9 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import InstanceList
+from mmengine.model import xavier_init
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..layers.precision import full_precision, no_autocast
 from .class_following_head import ClassFollowingDINOHead
@@ -63,6 +64,14 @@ class SalienceDETRHead(ClassFollowingDINOHead):
         self.loss_salience = MODELS.build(loss_salience) if loss_salience else None
         assigner = (train_cfg or {}).get('salience_assigner')
         self.salience_assigner = TASK_UTILS.build(assigner) if assigner else None
+
+    def init_weights(self) -> None:
+        """Initialise as mmdet's ``DINOHead``, and hidden box layers Xavier-uniform without bias."""
+        super().init_weights()
+        for branch in self.reg_branches:
+            for layer in branch[:-1]:
+                if isinstance(layer, nn.Linear):
+                    xavier_init(layer, distribution='uniform')
 
     def forward(
         self,

@@ -85,9 +85,16 @@ class SalienceDETR(ClassFollowing, DINO):
         check_levels(len(self.feature_strides), count_levels(self))
 
     def init_weights(self) -> None:
-        """Initialise as DINO, except for normal query contents and uniform background tables."""
+        """Initialise as the release (spec section 13).
+
+        That is as DINO, but for normal query contents, uniform background tables and zero biases
+        of the memory projection and of the query-position head. The head sees to its own.
+        """
         super().init_weights()
         nn.init.normal_(self.query_embedding.weight)
+        nn.init.zeros_(self.memory_trans_fc.bias)
+        for layer in self.decoder.ref_point_head.layers:
+            nn.init.zeros_(layer.bias)
         background = getattr(self.encoder, 'background_embedding', None)
         if background is not None:
             background.reset_parameters()
