@@ -154,6 +154,7 @@ def test_large_backbone_for_esd_is_that_of_coco() -> None:
 
 
 ABLATIONS = {
+    'shared-padding': {'independent_training'},
     'binary-foreground': {'bbox_head.loss_salience', 'train_cfg.salience_assigner'},
     'layer-only': {'encoder.token_filter.level_ratios'},
     'level-only': {'encoder.token_filter.layer_ratios'},

@@ -120,6 +120,25 @@ def places(tokens: Tensor, geometry) -> set[tuple[int, int, int]]:
     return set(zip(level.tolist(), rows.tolist(), columns.tolist(), strict=True))
 
 
+@pytest.mark.parametrize(('second', 'same'), [((160, 130), True), ((64, 64), False)])
+def test_training_as_the_release_changes_padded_batches_alone(
+    second: tuple[int, int], same: bool
+) -> None:
+    results = []
+    images = [image(160, 130, 0), image(*second, 1)]
+    for independent in (True, False):
+        cfg = tiny_model_cfg()
+        cfg.independent_training = independent
+        model = build(cfg)
+        torch.manual_seed(0)  # for the denoising noise
+        losses = train_step(model, images, [[[2, 2, 60, 50]], [[8, 8, 40, 40]]], [[0], [1]])
+        found = detect(build(cfg), *images)[1].scores
+        results.append((losses['loss_salience'].item(), losses['enc_loss_cls'].item(), found))
+    (salience, classes, scores), (shared_salience, shared_classes, shared_scores) = results
+    assert torch.equal(scores, shared_scores)
+    assert (salience == shared_salience) == (classes == shared_classes) == same
+
+
 def test_an_image_with_few_tokens_among_others() -> None:
     model = build(tiny_model_cfg(num_queries=100))
     small, large = image(32, 32), image(128, 96, 1)

@@ -100,3 +100,42 @@ def test_padding_is_never_selected_and_sets_are_nested() -> None:
 def test_bad_ratios(bad: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         HierarchicalTokenFilter(**bad)
+
+
+def test_shared_budgets_are_the_largest_of_the_batch() -> None:
+    """As the release trains: 8x8, 4x4 and 2x2 tokens, of which the second image has a quarter."""
+    geometry = BatchGeometry.from_images([(64, 64), (32, 32)], (64, 64), STRIDES, 32, shared=True)
+    assert geometry.canvas_shapes == ((64, 64), (64, 64))
+    assert geometry.num_valid_tokens == ((64, 16, 4), (16, 4, 1))
+    mask = padding_mask(geometry)
+    source = torch.Generator().manual_seed(0)
+    # Scores fall from level to level, so that a level's lowest lies above the next level.
+    salience = [
+        torch.rand(2, 1, *shape, generator=source) - 2 * level
+        for level, shape in enumerate(geometry.level_shapes)
+    ]
+    token_filter = HierarchicalTokenFilter((0.5, 0.5, 1.0), (1.0, 0.5))
+    selection = token_filter(salience, mask, geometry)
+    # Budgets 32 + 8 + 4 = 44 and 8 + 2 + 1 = 11; the layers share out 44.
+    assert selection.layer_counts == ((44, 11), (22, 11))
+    second = selection.layer_indices(0, geometry.num_tokens)[1].tolist()
+    assert second[11:] == [geometry.num_tokens] * 33
+    assert all(token < 64 and not mask[1, token] for token in second[:11])
+    # What the release does with a padded token: it has the level's lowest score of the batch.
+    lowest = salience[0].min()
+    assert (selection.scores[1, 16:32] == lowest).all()
+
+
+def test_batches_of_one_size_have_the_same_budgets_either_way() -> None:
+    shapes = [(64, 48), (64, 48)]
+    source = torch.Generator().manual_seed(1)
+    selections = []
+    for shared in (False, True):
+        geometry = BatchGeometry.from_images(shapes, (64, 64), STRIDES, 32, shared=shared)
+        if not selections:
+            salience = [torch.rand(2, 1, *s, generator=source) for s in geometry.level_shapes]
+        token_filter = HierarchicalTokenFilter((0.4, 0.8, 1.0), (1.0, 0.5))
+        selections.append(token_filter(salience, padding_mask(geometry), geometry))
+    independent, shared = selections
+    assert torch.equal(independent.indices, shared.indices)
+    assert independent.layer_counts == shared.layer_counts

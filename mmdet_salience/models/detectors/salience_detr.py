@@ -41,7 +41,11 @@ class SalienceDETR(ClassFollowing, DINO):
         salience_predictor: Config of the module that scores the tokens.
         token_fusion: Config of the module that fuses the encoder's maps; None for none.
         query_selection: Config of the task module that picks the queries.
-        feature_strides: Pixels a cell of each level of the neck's output, finest first.
+        feature_strides: Pixels per cell of each level of the neck's output, finest first.
+        independent_training: Whether an image is independent of the others in its batch in training
+            too. False trains padded batches as the release: salience is averaged over the padding,
+            and the largest budgets of the batch are everyone's. Prediction is always independent,
+            and batches of equal sizes are the same either way.
         **kwargs: Arguments of mmdet's ``DINO``. ``encoder``, ``decoder`` and
             ``positional_encoding`` are built from the registry.
     """
@@ -61,8 +65,10 @@ class SalienceDETR(ClassFollowing, DINO):
         query_selection: dict,
         token_fusion: dict | None = None,
         feature_strides: Sequence[int] = (8, 16, 32, 64),
+        independent_training: bool = True,
         **kwargs: Any,
     ) -> None:
+        self.independent_training = independent_training
         self.salience_predictor = salience_predictor
         self.token_fusion = token_fusion
         self.query_selection = query_selection
@@ -113,6 +119,7 @@ class SalienceDETR(ClassFollowing, DINO):
             batch_data_samples[0].batch_input_shape,
             self.feature_strides,
             getattr(self.data_preprocessor, 'pad_size_divisor', 1),
+            shared=self.training and not self.independent_training,
         )
 
     def predict(

@@ -53,13 +53,16 @@ class BatchGeometry:
         level_shapes: Map sizes of the padded batch, one a level, finest first.
         canvas_shapes: For each image the canvas in pixels.
         canvas_level_shapes: For each image the map sizes of its canvas, one a level.
-        valid_shapes: For each image the map sizes without padding, one a level.
+        valid_shapes: For each image the map sizes without padding, one per level.
+        shared: Whether every image's canvas is the whole batch and the largest budgets of the batch
+            are everyone's, as in the release.
     """
 
     level_shapes: tuple[Size, ...]
     canvas_shapes: tuple[Size, ...]
     canvas_level_shapes: tuple[tuple[Size, ...], ...]
     valid_shapes: tuple[tuple[Size, ...], ...]
+    shared: bool = False
 
     @classmethod
     def from_images(
@@ -68,6 +71,7 @@ class BatchGeometry:
         batch_shape: Sequence[int],
         strides: Sequence[int],
         divisor: int,
+        shared: bool = False,
     ) -> 'BatchGeometry':
         """Derive all sizes from the images' sizes.
 
@@ -76,6 +80,7 @@ class BatchGeometry:
             batch_shape: (height, width) of the padded batch in pixels.
             strides: Pixels a cell of each level, finest first.
             divisor: Images are padded to a multiple of it.
+            shared: Whether the canvas of every image is the whole batch.
 
         Returns:
             The sizes of the batch.
@@ -83,7 +88,9 @@ class BatchGeometry:
         batch = (int(batch_shape[0]), int(batch_shape[1]))
         images = [(int(shape[0]), int(shape[1])) for shape in image_shapes]
         canvases = tuple(
-            (
+            batch
+            if shared
+            else (
                 min(batch[0], ceil_div(height, divisor) * divisor),
                 min(batch[1], ceil_div(width, divisor) * divisor),
             )
@@ -97,7 +104,7 @@ class BatchGeometry:
             )
             for levels, canvas, image in zip(canvas_levels, canvases, images, strict=True)
         )
-        return cls(level_sizes(batch, strides), canvases, canvas_levels, valid)
+        return cls(level_sizes(batch, strides), canvases, canvas_levels, valid, shared)
 
     @property
     def num_levels(self) -> int:

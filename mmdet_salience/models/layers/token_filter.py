@@ -127,7 +127,12 @@ class LayerTokenFilter(BaseModule):
             raise ValueError(f'layer_ratios must not rise, got {self.layer_ratios}.')
 
     def divide(
-        self, scores: Tensor, indices: Tensor, num_kept: Sequence[int], is_even: bool
+        self,
+        scores: Tensor,
+        indices: Tensor,
+        num_kept: Sequence[int],
+        is_even: bool,
+        shared: bool = False,
     ) -> TokenSelection:
         """Divide the kept tokens among the layers.
 
@@ -136,12 +141,20 @@ class LayerTokenFilter(BaseModule):
             indices: These tokens, (B, K).
             num_kept: Tokens that each image keeps.
             is_even: Whether all images keep the same.
+            shared: Whether the layers share out K, the batch's budget, of which an image uses what
+                it keeps; else each image's own tokens are shared out.
 
         Returns:
             The selection.
         """
-        layers = zip(*(layer_budgets(kept, self.layer_ratios) for kept in num_kept), strict=True)
-        layer_counts = tuple(layers)
+        budget = scores.size(1)
+        budgets = (
+            layer_budgets(budget if shared else kept, self.layer_ratios) for kept in num_kept
+        )
+        layer_counts = tuple(
+            tuple(min(count, kept) for count, kept in zip(counts, num_kept, strict=True))
+            for counts in zip(*budgets, strict=True)
+        )
         size = max(layer_counts[0])
         return TokenSelection(indices[:, :size], scores[:, :size], layer_counts, is_even)
 
@@ -193,7 +206,7 @@ class GlobalTokenFilter(LayerTokenFilter):
         if not is_even:
             used = slots_in_use(counts, max(counts), values.device)
             values = values.masked_fill(~used, -torch.inf)
-        return self.divide(values, indices, counts, is_even)
+        return self.divide(values, indices, counts, is_even, geometry.shared)
 
 
 @MODELS.register_module()
@@ -246,13 +259,15 @@ class HierarchicalTokenFilter(LayerTokenFilter):
         starts = (sum(geometry.level_sizes[:level]) for level in range(geometry.num_levels))
         for level, (score, mask, start) in enumerate(zip(salience, masks, starts, strict=True)):
             counts = [budget[level] for budget in budgets]
-            ranked = score.flatten(1).masked_fill(mask, -torch.inf)
+            lowest = score.min() if geometry.shared else -torch.inf
+            ranked = score.flatten(1).masked_fill(mask, lowest)
             values, places = best_first(ranked, max(counts))
-            if not is_even:
+            if not (is_even or geometry.shared):
                 used = slots_in_use(counts, max(counts), values.device)
                 values = values.masked_fill(~used, -torch.inf)
             per_level.append((values, places + start))
         scores = torch.cat([values for values, _ in per_level], dim=1)
         indices = torch.cat([places for _, places in per_level], dim=1)
         scores, order = best_first(scores, scores.size(1))
-        return self.divide(scores, indices.gather(1, order), list(map(sum, budgets)), is_even)
+        indices, kept = indices.gather(1, order), [sum(budget) for budget in budgets]
+        return self.divide(scores, indices, kept, is_even, geometry.shared)
