@@ -32,6 +32,23 @@ def test_background_interpolates_only_beyond_the_table() -> None:
     assert rows[1, :3].tolist() == [0.0, 1.0, 4.0]
 
 
+def test_background_of_each_image_in_a_mixed_batch_is_its_own() -> None:
+    embedding = AbsoluteBackgroundEmbedding(embed_dims=4, num_embeddings=3)
+    shapes = [(40, 24), (24, 40), (40, 24)]  # the first and the third share a size
+    found = embedding(BatchGeometry.from_images(shapes, (40, 40), (8,), 8)).view(3, 5, 5, 4)
+    for image, (height, width) in enumerate(shapes):
+        alone = embedding(BatchGeometry.from_images([(height, width)], (height, width), (8,), 8))
+        rows, columns = height // 8, width // 8
+        assert torch.equal(found[image, :rows, :columns], alone.view(rows, columns, 4))
+
+
+def test_background_is_built_once_per_size() -> None:
+    embedding = AbsoluteBackgroundEmbedding(embed_dims=4, num_embeddings=3)
+    found = embedding(BatchGeometry.from_images([(40, 24)] * 5, (40, 32), (8,), 8))
+    assert found.shape == (5, 20, 4)
+    assert found.stride(0) == 0  # one table, seen five times
+
+
 def test_only_valid_tokens_left_behind_are_background() -> None:
     padding = torch.tensor([[False, False, False, True]])
     assert left_out(padding, torch.tensor([[1, 4]])).tolist() == [[True, False, True, False]]

@@ -1,8 +1,12 @@
 """Redundancy removal on grids small enough to check by eye."""
 
+from unittest import mock
+
 import torch
+from mmcv.ops import nms
 
 from mmdet_salience.models.layers.geometry import BatchGeometry
+from mmdet_salience.models.task_modules import query_redundancy_nms
 from mmdet_salience.models.task_modules.query_redundancy_nms import (
     QueryRedundancyNMS,
     suppress_neighbours,
@@ -47,6 +51,27 @@ def test_levels_and_images_do_not_suppress_each_other() -> None:
     cells = torch.zeros(2, 2, 2)
     groups = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     assert suppress_neighbours(cells, groups, 0.3).all()
+
+
+def test_levels_are_moved_far_enough_apart_for_any_threshold() -> None:
+    # The last cell of a level and the first of the next, which any overlap would remove.
+    cells = torch.tensor([[[5.0, 5.0], [0.0, 0.0], [0.0, 0.0]]])
+    groups = torch.tensor([[0.0, 1.0, 2.0]])
+    for radius in (1.0, 2.5):
+        assert suppress_neighbours(cells, groups, 1e-4, radius).all()
+
+
+def test_every_image_has_a_call_of_its_own() -> None:
+    """The operator is quadratic in the boxes of a call; together they would cost B times more."""
+    source = torch.Generator().manual_seed(0)
+    cells = torch.randint(0, 20, (4, 90, 2), generator=source).float()
+    groups = torch.randint(0, 3, (4, 90), generator=source)
+    with mock.patch.object(query_redundancy_nms, 'nms', wraps=nms) as calls:
+        kept = suppress_neighbours(cells, groups, 0.3)
+    assert [len(call.args[0]) for call in calls.call_args_list] == [90] * 4
+    for image in range(4):
+        alone = suppress_neighbours(cells[image, None], groups[image, None], 0.3)
+        assert torch.equal(kept[image], alone[0])
 
 
 def test_the_best_of_the_removed_fill_up() -> None:

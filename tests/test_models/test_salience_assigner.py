@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mmdet_salience.models.task_modules.salience_assigner import SalienceAssigner, salience_targets
 
@@ -57,6 +59,37 @@ def test_images_without_objects_and_padding_boxes() -> None:
     expected[1:3, 1:3] = inner
     torch.testing.assert_close(found[1].view(4, 4), expected)
     assert not assigner.assign([torch.zeros(0, 4)], [(4, 4)], (32, 32)).any()
+
+
+@pytest.mark.parametrize('count', [0, 1, 3, 4, 11])
+def test_chunks_of_boxes_change_nothing(count: int) -> None:
+    source = torch.Generator().manual_seed(count)
+    corners = torch.rand(2, count, 4, generator=source) * 100
+    boxes = torch.cat((corners[..., :2], corners[..., :2] + corners[..., 2:]), dim=-1)
+    points = torch.rand(50, 2, generator=source) * 200
+    ranges = torch.tensor([[-1.0, 64.0], [64.0, 128.0]]).repeat(25, 1)
+    whole = salience_targets(points, ranges, boxes, chunk_size=100)
+    for chunk_size in (1, 3, 4):
+        assert torch.equal(salience_targets(points, ranges, boxes, chunk_size), whole)
+
+
+def test_chunks_bound_the_memory() -> None:
+    """No tensor holds more than a chunk of boxes for each token."""
+    source = torch.Generator().manual_seed(0)
+    boxes = [torch.rand(60, 4, generator=source) * 64 for _ in range(2)]
+    sizes = []
+
+    class Sizes(TorchDispatchMode):
+        """Keeps the elements of everything that is computed."""
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            sizes.extend(r.numel() for r in tree_leaves(result) if isinstance(r, torch.Tensor))
+            return result
+
+    with Sizes():
+        SalienceAssigner([(-1, 64)], chunk_size=5).assign(boxes, [(16, 16)], (64, 64))
+    assert max(sizes) == 2 * 256 * 5  # images, tokens, boxes
 
 
 def test_levels_must_match() -> None:

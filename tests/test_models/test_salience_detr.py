@@ -120,6 +120,33 @@ def places(tokens: Tensor, geometry) -> set[tuple[int, int, int]]:
     return set(zip(level.tolist(), rows.tolist(), columns.tolist(), strict=True))
 
 
+@pytest.mark.parametrize('training', [False, True])
+def test_raw_outputs_agree_with_predictions(model: torch.nn.Module, training: bool) -> None:
+    # In training the fusion sees the whole padded batch, hence equal sizes.
+    batch, samples = make_batch([image(70, 96), image(70, 96 if training else 40, 1)])
+    with torch.no_grad():
+        outputs = model.decode(batch, samples)
+        expected = model.bbox_head(**outputs.head_inputs)
+        found = model.predict(batch, samples)
+        model.training = training  # of the detector alone: batch norms stay as they are
+        logits, boxes = model(batch, samples, mode='tensor')
+    model.eval()
+    torch.testing.assert_close(logits, expected[0])
+    torch.testing.assert_close(boxes, expected[1])
+    best = logits[-1].flatten(1).max(dim=1).values.sigmoid()
+    torch.testing.assert_close(best, torch.stack([f.pred_instances.scores[0] for f in found]))
+
+
+def test_raw_outputs_need_no_samples(model: torch.nn.Module) -> None:
+    batch, samples = make_batch([image(64, 96), image(64, 96, 1)])
+    with torch.no_grad():
+        alone, told = model(batch), model(batch, samples, mode='tensor')
+        padded = model(image(50, 70)[None])  # a size that is no multiple of 32
+    for ours, theirs in zip(alone, told, strict=True):
+        assert torch.equal(ours, theirs)
+    assert padded[0].shape[0] == 2 and padded[0].isfinite().all()
+
+
 @pytest.mark.parametrize(('second', 'same'), [((160, 130), True), ((64, 64), False)])
 def test_training_as_the_release_changes_padded_batches_alone(
     second: tuple[int, int], same: bool

@@ -34,14 +34,15 @@ class ClassFollowingDINOHead(DINOHead):
         super().__init__(num_classes, *args, **kwargs)
 
     def resize_classes(self, num_classes: int) -> None:
-        """Give the class branches new rows, to be loaded from a checkpoint.
+        """Give the class branches new rows in place, to be loaded from a checkpoint.
 
         Args:
             num_classes: Classes.
         """
-        for index, branch in enumerate(self.cls_branches):
-            resized = nn.Linear(branch.in_features, num_classes)
-            self.cls_branches[index] = resized.to(branch.weight)
+        for branch in self.cls_branches:
+            resized = nn.Linear(branch.in_features, num_classes).to(branch.weight)
+            branch.weight.data, branch.bias.data = resized.weight.data, resized.bias.data
+            branch.out_features = num_classes
         self.num_classes = self.cls_out_channels = num_classes
 
     def _get_targets_single(

@@ -16,6 +16,7 @@ from mmengine.model import xavier_init
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from ..layers.constants import constant
 from ..layers.precision import full_precision, no_autocast
 from .class_following_head import ClassFollowingDINOHead
 
@@ -225,9 +226,10 @@ class SalienceDETRHead(ClassFollowingDINOHead):
         max_per_img = min(self.test_cfg.get('max_per_img', num_queries), cls_score.numel())
         logits, order = cls_score.flatten().topk(max_per_img)
         height, width = img_meta['img_shape'][:2]
-        scale = bbox_pred.new_tensor((width, height, width, height))
+        scale = constant((width, height, width, height), bbox_pred.device, bbox_pred.dtype)
         boxes = bbox_cxcywh_to_xyxy(bbox_pred[order // num_classes]) * scale
         boxes = torch.minimum(boxes.clamp(min=0), scale)
         if rescale:
-            boxes = boxes / boxes.new_tensor(img_meta['scale_factor']).repeat(2)
+            factor = tuple(float(number) for number in img_meta['scale_factor'])
+            boxes = boxes / constant(factor * 2, boxes.device, boxes.dtype)
         return InstanceData(bboxes=boxes, scores=logits.sigmoid(), labels=order % num_classes)

@@ -1,61 +1,42 @@
 """Check that all parts of a detector are made for the same number of feature levels."""
 
-from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
-
-def count_levels(detector: Any) -> dict[str, int]:
-    """Count the feature levels that the parts of a detector are made for.
-
-    Args:
-        detector: A ``SalienceDETR`` whose parts are built.
-
-    Returns:
-        Levels by the config key that sets them; parts that do not tell are left out.
-    """
-    attention = 'layer_cfg.{}_attn_cfg.num_levels'.format
-    token_filter = getattr(detector.encoder, 'token_filter', None)
-    assigner = getattr(detector.bbox_head, 'salience_assigner', None)
-    ratios = getattr(token_filter, 'level_ratios', None)
-    ranges = getattr(assigner, 'level_ranges', None)
-    counts = {
-        'neck.num_outs': count_outputs(getattr(detector, 'neck', None)),
-        'salience_predictor.num_levels': getattr(detector.salience_predictor, 'num_levels', None),
-        f'encoder.{attention("self")}': attended_levels(detector.encoder, 'self_attn'),
-        'encoder.token_filter.level_ratios': None if ratios is None else len(ratios),
-        'token_fusion.num_levels': getattr(detector.token_fusion, 'num_levels', None),
-        f'decoder.{attention("cross")}': attended_levels(detector.decoder, 'cross_attn'),
-        'train_cfg.salience_assigner.level_ranges': None if ranges is None else len(ranges),
-    }
-    return {key: count for key, count in counts.items() if count is not None}
+# Where each config key of the number of levels ends up in a built detector: a number, or a sequence
+# with an entry per level.
+LEVELS = {
+    'salience_predictor.num_levels': 'salience_predictor.num_levels',
+    'encoder.layer_cfg.self_attn_cfg.num_levels': 'encoder.layers.0.self_attn.num_levels',
+    'encoder.token_filter.level_ratios': 'encoder.token_filter.level_ratios',
+    'token_fusion.num_levels': 'token_fusion.num_levels',
+    'decoder.layer_cfg.cross_attn_cfg.num_levels': 'decoder.layers.0.cross_attn.num_levels',
+    'train_cfg.salience_assigner.level_ranges': 'bbox_head.salience_assigner.level_ranges',
+}
 
 
-def count_outputs(neck: Any) -> int | None:
-    """Maps that mmdet's ``ChannelMapper`` puts out; None for other necks."""
-    if not hasattr(neck, 'convs') or not hasattr(neck, 'extra_convs'):
-        return None
-    return len(neck.convs) + len(neck.extra_convs or ())
-
-
-def attended_levels(transformer: Any, name: str) -> int | None:
-    """Levels of the attention called ``name`` in the first layer; None where there is none."""
-    layers = getattr(transformer, 'layers', None)
-    return getattr(getattr(layers[0], name, None), 'num_levels', None) if layers else None
-
-
-def check_levels(num_levels: int, counts: Mapping[str, int]) -> None:
-    """Stop where parts disagree about the number of feature levels.
-
-    Args:
-        num_levels: Entries of ``feature_strides``.
-        counts: Levels of the parts by config key.
+def check_levels(detector: Any) -> None:
+    """Stop where a part of a built ``SalienceDETR`` contradicts ``feature_strides``.
 
     Raises:
-        ValueError: A part is made for another number; the message names all that are.
+        ValueError: A part is made for another number of levels; the message names all that are.
     """
-    wrong = [f'{key} for {count}' for key, count in counts.items() if count != num_levels]
+    num_levels = len(detector.feature_strides)
+    counts = {'neck.num_outs': count_outputs(detector.neck)} if detector.with_neck else {}
+    for key, place in LEVELS.items():
+        try:
+            value = attrgetter(place)(detector)
+        except AttributeError:
+            continue  # a part of another kind, or none
+        counts[key] = value if isinstance(value, int) else len(value)
+    wrong = [f'{key} for {count}' for key, count in counts.items() if count not in (num_levels, 0)]
     if wrong:
         raise ValueError(
-            f'feature_strides has {num_levels} entries, one a feature level, but '
+            f'feature_strides has {num_levels} entries, one per feature level, but '
             f'{", ".join(wrong)}; give all of them the same number of levels.'
         )
+
+
+def count_outputs(neck: Any) -> int:
+    """Maps that mmdet's ``ChannelMapper`` puts out; 0 for other necks."""
+    return len(getattr(neck, 'convs', ())) + len(getattr(neck, 'extra_convs', None) or ())

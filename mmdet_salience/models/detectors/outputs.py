@@ -3,7 +3,7 @@
 Shapes: B images, L levels, N tokens of all levels, C channels, Q queries, K classes.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmdet.structures import SampleList
 from torch import Tensor
@@ -43,6 +43,20 @@ class TwoStageOutput(NamedTuple):
     selection: QuerySelection
     logits: Tensor
     box_logits: Tensor
+
+
+class DecodedQueries(NamedTuple):
+    """The results of all steps before the head.
+
+    Attributes:
+        encoded: What the encoder returned.
+        two_stage: The initial queries.
+        head_inputs: Arguments of the head by name, without denoising.
+    """
+
+    encoded: EncodedTokens
+    two_stage: TwoStageOutput
+    head_inputs: dict[str, Any]
 
 
 class InitialQueries(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.detectors import DINO
 from mmdet.registry import MODELS, TASK_UTILS
-from mmdet.structures import OptSampleList, SampleList
+from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from torch import Tensor, nn
 
 from ...utils.checkpoints import convert_in_place
@@ -26,8 +26,14 @@ from ..layers.tokens import (
     split_levels,
 )
 from .class_following import ClassFollowing
-from .level_check import check_levels, count_levels
-from .outputs import EncodedTokens, InitialQueries, SalienceInspection, TwoStageOutput
+from .level_check import check_levels
+from .outputs import (
+    DecodedQueries,
+    EncodedTokens,
+    InitialQueries,
+    SalienceInspection,
+    TwoStageOutput,
+)
 
 
 @MODELS.register_module()
@@ -88,7 +94,7 @@ class SalienceDETR(ClassFollowing, DINO):
         self.memory_trans_fc = nn.Linear(self.embed_dims, self.embed_dims)
         self.memory_trans_norm = nn.LayerNorm(self.embed_dims)
         self.query_embedding = nn.Embedding(self.num_queries, self.embed_dims)
-        check_levels(len(self.feature_strides), count_levels(self))
+        check_levels(self)
 
     def init_weights(self) -> None:
         """Initialise as the release (spec section 13).
@@ -135,8 +141,7 @@ class SalienceDETR(ClassFollowing, DINO):
         Returns:
             The samples with ``pred_instances``.
         """
-        features = self.extract_canvas_feat(batch_inputs, batch_data_samples)
-        head_inputs = self.forward_transformer(features, batch_data_samples)
+        head_inputs = self.decode(batch_inputs, batch_data_samples).head_inputs
         results = self.bbox_head.predict(
             **head_inputs, rescale=rescale, batch_data_samples=batch_data_samples
         )
@@ -162,6 +167,39 @@ class SalienceDETR(ClassFollowing, DINO):
         return per_canvas(
             lambda images: self.extract_feat(*images), [batch_inputs], crops, geometry.level_shapes
         )
+
+    def _forward(
+        self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the raw outputs (``mode='tensor'``), those that :meth:`predict` starts from.
+
+        Args:
+            batch_inputs: Normalised images padded to one size, (B, 3, H, W).
+            batch_data_samples: Samples with image sizes; None: the images have no padding.
+
+        Returns:
+            Class logits (layers, B, Q, K) and boxes (cx, cy, w, h) in 0..1, (layers, B, Q, 4).
+        """
+        samples = batch_data_samples or unpadded_samples(batch_inputs)
+        return self.bbox_head(**self.decode(batch_inputs, samples).head_inputs)
+
+    def decode(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> DecodedQueries:
+        """Run all steps before the head, without denoising queries.
+
+        Args:
+            batch_inputs: Normalised images padded to one size, (B, 3, H, W).
+            batch_data_samples: Samples with image sizes.
+
+        Returns:
+            The result of each step.
+        """
+        features = self.extract_canvas_feat(batch_inputs, batch_data_samples)
+        encoder_inputs, decoder_inputs = self.pre_transformer(features, batch_data_samples)
+        encoded: EncodedTokens = self.forward_encoder(**encoder_inputs)['encoded']
+        two_stage = self.select_queries(encoded)
+        queries, head_inputs = self.prepare_queries(encoded, two_stage)
+        head_inputs.update(self.forward_decoder(**decoder_inputs, **queries))
+        return DecodedQueries(encoded, two_stage, head_inputs)
 
     def pre_transformer(
         self, mlvl_feats: Sequence[Tensor], batch_data_samples: OptSampleList = None
@@ -292,7 +330,7 @@ class SalienceDETR(ClassFollowing, DINO):
         Args:
             encoded: What the encoder returned.
             two_stage: The initial queries.
-            batch_data_samples: Samples, in training with ``gt_instances``.
+            batch_data_samples: Samples, in training with ``gt_instances``; None for no denoising.
 
         Returns:
             Inputs of :meth:`forward_decoder` and of the head.
@@ -302,7 +340,7 @@ class SalienceDETR(ClassFollowing, DINO):
         num_queries = boxes.size(1)
         query = self.query_embedding.weight[None, :num_queries].expand(len(boxes), -1, -1)
         attn_mask, head_inputs = None, {}
-        if self.training:
+        if self.training and batch_data_samples is not None:
             dn_query, dn_boxes, attn_mask, dn_meta = self.dn_query_generator(batch_data_samples)
             num_total = dn_meta['num_denoising_queries'] + num_queries
             attn_mask = attn_mask[:num_total, :num_total]
@@ -369,12 +407,7 @@ class SalienceDETR(ClassFollowing, DINO):
         Returns:
             Salience, tokens, queries, layer outputs and detections.
         """
-        features = self.extract_canvas_feat(batch_inputs, batch_data_samples)
-        encoder_inputs, decoder_inputs = self.pre_transformer(features, batch_data_samples)
-        encoded: EncodedTokens = self.forward_encoder(**encoder_inputs)['encoded']
-        two_stage = self.select_queries(encoded)
-        queries, head_inputs = self.prepare_queries(encoded, two_stage)
-        head_inputs.update(self.forward_decoder(**decoder_inputs, **queries))
+        encoded, two_stage, head_inputs = self.decode(batch_inputs, batch_data_samples)
         logits, boxes = self.bbox_head(**head_inputs)
         results = self.bbox_head.predict(
             **head_inputs, rescale=rescale, batch_data_samples=batch_data_samples
@@ -390,3 +423,10 @@ class SalienceDETR(ClassFollowing, DINO):
             detections=self.add_pred_to_datasample(batch_data_samples, results),
             geometry=encoded.tokens.geometry,
         )
+
+
+def unpadded_samples(batch_inputs: Tensor) -> SampleList:
+    """Samples of images (B, 3, H, W) that fill the whole batch."""
+    size = (batch_inputs.size(2), batch_inputs.size(3))
+    metainfo = dict(img_shape=size, batch_input_shape=size)
+    return [DetDataSample(metainfo=metainfo) for _ in range(batch_inputs.size(0))]

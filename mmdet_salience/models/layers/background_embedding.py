@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from .constants import constant
 from .geometry import BatchGeometry
 
 
@@ -70,7 +71,9 @@ class AbsoluteBackgroundEmbedding(BaseModule):
         Returns:
             (B, N, C).
         """
-        sizes = torch.tensor(geometry.canvas_level_shapes, device=self.row_embed.weight.device)
+        device = self.row_embed.weight.device
+        shapes = tuple(dict.fromkeys(geometry.canvas_level_shapes))
+        sizes = constant(shapes, device)  # (S, L, 2), one row per size
         levels = []
         for level, (height, width) in enumerate(geometry.level_shapes):
             rows = lookup(self.row_embed.weight, height, sizes[:, level, 0], self.max_step)
@@ -78,7 +81,11 @@ class AbsoluteBackgroundEmbedding(BaseModule):
             columns = columns[:, None].expand(-1, height, -1, -1)
             rows = rows[:, :, None].expand(-1, -1, width, -1)
             levels.append(torch.cat((columns, rows), dim=-1).flatten(1, 2))
-        return torch.cat(levels, dim=1)
+        embedding = torch.cat(levels, dim=1)
+        if len(shapes) == 1:
+            return embedding.expand(geometry.batch_size, -1, -1)
+        places = tuple(shapes.index(canvas) for canvas in geometry.canvas_level_shapes)
+        return embedding[constant(places, device)]
 
 
 @MODELS.register_module()

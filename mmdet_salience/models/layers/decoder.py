@@ -12,6 +12,7 @@ from mmdet.models.layers.transformer.utils import MLP, coordinate_to_encoding
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from .activation_checkpoint import call_layer, check_num_cp
 from .precision import full_precision, sample_in_full_precision
 
 
@@ -24,13 +25,22 @@ class SalienceDecoder(DeformableDetrTransformerDecoder):
     Salience DETR have C/2.
 
     Args:
+        num_layers: Number of layers.
         eps: Clamp of the inverse sigmoid of the reference boxes.
+        num_cp: Layers, from the first, whose activations are computed twice to save memory.
         **kwargs: Arguments of mmdet's Deformable DETR decoder.
+
+    Raises:
+        ValueError: ``num_cp`` is larger than the number of layers.
     """
 
-    def __init__(self, *args: Any, eps: float = 1e-3, **kwargs: Any) -> None:
+    def __init__(
+        self, num_layers: int, *args: Any, eps: float = 1e-3, num_cp: int = -1, **kwargs: Any
+    ) -> None:
+        check_num_cp(num_cp, num_layers, 'decoder')
         self.eps = eps
-        super().__init__(*args, **kwargs)
+        self.num_cp = num_cp
+        super().__init__(num_layers, *args, **kwargs)
 
     def _init_layers(self) -> None:
         """Add the query-position head and the output norm to mmdet's layers."""
@@ -85,11 +95,13 @@ class SalienceDecoder(DeformableDetrTransformerDecoder):
         if canvas_ratios is None:
             canvas_ratios = valid_ratios[:, 0]
         position_scale = torch.cat((canvas_ratios, canvas_ratios), dim=-1)[:, None]  # (B, 1, 4)
-        for layer, reg_branch in zip(self.layers, reg_branches, strict=False):
+        for number, (layer, reg_branch) in enumerate(zip(self.layers, reg_branches, strict=False)):
             encoding = coordinate_to_encoding(
                 reference_points * position_scale, num_feats=self.embed_dims // 2
             )
-            query = layer(
+            query = call_layer(
+                layer,
+                number < self.num_cp,
                 query,
                 query_pos=self.ref_point_head(encoding.to(query.dtype)),
                 value=value,

@@ -17,6 +17,7 @@ from mmdet.registry import MODELS
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
+from .activation_checkpoint import call_layer, check_num_cp
 from .precision import full_precision, sample_in_full_precision
 from .token_filter import TokenSelection
 from .tokens import FeatureTokens, gather_tokens
@@ -112,11 +113,12 @@ class HierarchicalFilteringEncoder(DeformableDetrTransformerEncoder):
         token_filter: Config of the module that selects the tokens.
         background_embedding: Config of the module that embeds the tokens which the last layer did
             not update; None for none.
-        num_cp: Layers with activation checkpointing (mmdet).
+        num_cp: Layers, from the first, whose activations are computed twice to save memory.
         init_cfg: MMEngine's initialisation config.
 
     Raises:
-        ValueError: The token filter does not have one ratio a layer.
+        ValueError: The token filter does not have one ratio per layer, or ``num_cp`` is larger than
+            the number of layers.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class HierarchicalFilteringEncoder(DeformableDetrTransformerEncoder):
         num_cp: int = -1,
         init_cfg: dict | None = None,
     ) -> None:
+        check_num_cp(num_cp, num_layers, 'encoder')
         super().__init__(num_layers, layer_cfg, num_cp=num_cp, init_cfg=init_cfg)
         self.token_filter = MODELS.build(token_filter)
         self.background_embedding = (
@@ -137,7 +140,7 @@ class HierarchicalFilteringEncoder(DeformableDetrTransformerEncoder):
         if len(ratios) != num_layers:
             raise ValueError(
                 f'encoder.token_filter.layer_ratios has {len(ratios)} entries for '
-                f'{num_layers} encoder layers; give one ratio a layer.'
+                f'{num_layers} encoder layers; give one ratio per layer.'
             )
 
     def _init_layers(self) -> None:
@@ -166,17 +169,20 @@ class HierarchicalFilteringEncoder(DeformableDetrTransformerEncoder):
         """
         selection = self.token_filter(salience, tokens.padding_mask, tokens.geometry)
         num_tokens = tokens.geometry.num_tokens
-        # One more row receives what unused slots compute.
-        memory = append_row(tokens.feat)
-        pos = gather_tokens(append_row(tokens.pos), selection.indices)
-        centers = gather_tokens(append_row(tokens.centers), selection.indices)
+        memory, pos, centers = tokens.feat, tokens.pos, tokens.centers
+        if not selection.is_even:  # one more row receives what unused slots compute
+            memory, pos, centers = append_row(memory), append_row(pos), append_row(centers)
+        pos = gather_tokens(pos, selection.indices)
+        centers = gather_tokens(centers, selection.indices)
         references = centers[:, :, None] * tokens.valid_ratios[:, None]  # (B, K, L, 2)
         for number, (layer, branch) in enumerate(zip(self.layers, class_branches, strict=True)):
             indices = selection.layer_indices(number, num_tokens)
             size = indices.size(1)
             query = gather_tokens(memory, indices)
             unused = None if selection.is_even else indices == num_tokens
-            updated = layer(
+            updated = call_layer(
+                layer,
+                number < self.num_cp,
                 query,
                 query_pos=pos[:, :size],
                 ranking=rank_tokens(query, selection.scores[:, :size], branch, unused),
@@ -189,7 +195,7 @@ class HierarchicalFilteringEncoder(DeformableDetrTransformerEncoder):
             )
             places = indices[..., None].expand_as(updated)
             memory = memory.scatter(1, places, updated.to(memory.dtype))
-        memory = memory[:, :-1]
+        memory = memory[:, :num_tokens]
         if self.background_embedding is not None:
             background = self.background_embedding(tokens.geometry)
             memory = memory + background.masked_fill(

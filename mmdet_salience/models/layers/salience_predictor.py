@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from .canvas import pad_maps
+from .constants import constant
 from .geometry import BatchGeometry, Size
 from .tokens import split_levels
 
@@ -28,8 +29,8 @@ def resize_aligned(maps: Tensor, sources: Sequence[Size], targets: Sequence[Size
     size = (max(height for height, _ in targets), max(width for _, width in targets))
     if all(shape == maps.shape[2:] for shape in sources) and len(set(targets)) == 1:
         return F.interpolate(maps, size=size, mode='bilinear', align_corners=True)
-    old, new = (torch.tensor(shapes, device=maps.device).flip(-1) for shapes in (sources, targets))
-    step = (old - 1) / (new - 1).clamp(min=1)  # (B, 2): x, y cells of the old map a new cell
+    old, new = (constant(tuple(shapes), maps.device).flip(-1) for shapes in (sources, targets))
+    step = (old - 1) / (new - 1).clamp(min=1)  # (B, 2): x, y cells of the old map per new cell
     x, y = (
         torch.minimum(
             torch.arange(length, device=maps.device) * step[:, axis, None], old[:, axis, None] - 1
@@ -37,7 +38,7 @@ def resize_aligned(maps: Tensor, sources: Sequence[Size], targets: Sequence[Size
         for axis, length in ((0, size[1]), (1, size[0]))
     )
     grid = torch.stack((x[:, None, :].expand(-1, *size), y[:, :, None].expand(-1, *size)), dim=-1)
-    extent = grid.new_tensor((maps.size(3) - 1, maps.size(2) - 1)).clamp(min=1)
+    extent = constant((max(maps.size(3) - 1, 1), max(maps.size(2) - 1, 1)), maps.device)
     grid = (2 * grid / extent - 1).to(maps.dtype)
     return F.grid_sample(maps, grid, mode='bilinear', padding_mode='border', align_corners=True)
 
@@ -121,7 +122,7 @@ class SaliencePredictor(BaseModule):
         if all(canvas == shape for canvas in canvases):
             mean = context.mean(dim=1, keepdim=True)
         else:
-            size = torch.tensor(canvases, device=tokens.device)
+            size = constant(tuple(canvases), tokens.device)
             rows = torch.arange(shape[0], device=tokens.device) < size[:, :1]
             columns = torch.arange(shape[1], device=tokens.device) < size[:, 1:]
             inside = (rows[:, :, None] & columns[:, None, :]).flatten(1)[..., None].to(context)

@@ -3,6 +3,7 @@
 Shapes: B images, L levels, T encoder layers, N tokens of all levels, K selected tokens.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,21 +12,17 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from .constants import constant
 from .geometry import BatchGeometry
 from .tokens import best_first
 
-# Shares are counted in these parts of a token. Products such as 0.29 * 100 fall just below the
-# whole number they mean; the slack is more than that, and less than any share.
-_UNIT = 10**12
-_SLACK = 10**6
-
 
 def share_of(count: int, ratio: float) -> int:
-    """Whole number of tokens in a share: ``floor(count * ratio)`` free of rounding noise.
+    """Whole number of tokens in a share.
 
-    In integers, which ``torch.compile`` follows where sizes vary.
+    Rounded first: products such as 0.29 * 100 fall just below the whole number they mean.
     """
-    return (count * round(ratio * _UNIT) + _SLACK) // _UNIT
+    return math.floor(round(count * ratio, 6))
 
 
 def level_budgets(num_valid: Sequence[int], ratios: Sequence[float]) -> tuple[int, ...]:
@@ -94,7 +91,7 @@ class TokenSelection(NamedTuple):
 
 def slots_in_use(counts: Sequence[int], num_slots: int, device: torch.device) -> Tensor:
     """Mask (B, num_slots) that is True for the first ``counts[b]`` slots of image b."""
-    limit = torch.tensor(counts, device=device)
+    limit = constant(tuple(counts), device)
     return torch.arange(num_slots, device=device)[None] < limit[:, None]
 
 
@@ -250,7 +247,7 @@ class HierarchicalTokenFilter(LayerTokenFilter):
         if len(self.level_ratios) != geometry.num_levels:
             raise ValueError(
                 f'level_ratios has {len(self.level_ratios)} entries for {geometry.num_levels} '
-                'feature levels; give one ratio a level.'
+                'feature levels; give one ratio per level.'
             )
         budgets = [level_budgets(valid, self.level_ratios) for valid in geometry.num_valid_tokens]
         is_even = len(set(budgets)) == 1

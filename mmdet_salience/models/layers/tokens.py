@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .constants import constant
 from .geometry import BatchGeometry, Size
 
 
@@ -123,7 +124,7 @@ def box_proposals(
     """
     levels = torch.arange(geometry.num_levels, device=centers.device, dtype=torch.float32)
     sizes = (base_size * 2.0**levels).repeat_interleave(
-        torch.tensor(geometry.level_sizes, device=centers.device),
+        constant(geometry.level_sizes, centers.device),
         output_size=geometry.num_tokens,
     )
     boxes = torch.cat((centers, sizes[None, :, None].expand(centers.size(0), -1, 2)), dim=-1)
@@ -161,7 +162,7 @@ def flatten_features(
             "neck's outputs."
         )
     device = maps[0].device
-    valid = torch.tensor(geometry.valid_shapes, device=device)
+    valid = constant(geometry.valid_shapes, device)
     masks = level_masks(geometry, valid)
     pos = [
         positional_encoding(mask).to(feat.dtype) + embed[None, :, None, None]
@@ -170,9 +171,9 @@ def flatten_features(
     padding_mask = torch.cat([mask.flatten(1) for mask in masks], dim=1)
     centers = token_centers(geometry, valid)
     proposals, invalid = box_proposals(centers, geometry, padding_mask)
-    spatial_shapes = torch.tensor(shapes, device=device)
-    sizes = torch.tensor((0, *geometry.level_sizes[:-1]), device=device)
-    canvas = torch.tensor([levels[0] for levels in geometry.canvas_level_shapes], device=device)
+    spatial_shapes = constant(shapes, device)
+    sizes = constant((0, *geometry.level_sizes[:-1]), device)
+    canvas = constant(tuple(levels[0] for levels in geometry.canvas_level_shapes), device)
     return FeatureTokens(
         feat=join_levels(maps),
         pos=join_levels(pos),

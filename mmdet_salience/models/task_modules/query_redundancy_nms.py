@@ -11,6 +11,7 @@ from mmcv.ops import nms
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
+from ..layers.constants import constant
 from ..layers.geometry import BatchGeometry
 from ..layers.tokens import best_first, cell_grid
 
@@ -47,17 +48,15 @@ def suppress_neighbours(
     Returns:
         True for the survivors, (B, M).
     """
-    batch_size, num_cells = groups.shape
-    extent = cells.max() + 2 * radius + 1  # moves groups apart
-    images = torch.arange(batch_size, device=cells.device)[:, None]
-    number = images * (groups.max() + 1) + groups
-    centers = (cells + (number * extent)[..., None]).flatten(0, 1)
-    boxes = torch.cat((centers - radius, centers + radius), dim=1)
-    order = torch.arange(num_cells, 0, -1, device=cells.device, dtype=boxes.dtype)
-    _, survivors = nms(boxes, order.repeat(batch_size), iou_threshold)
-    kept = torch.zeros(len(boxes), dtype=torch.bool, device=cells.device)
-    kept[survivors] = True
-    return kept.view(batch_size, num_cells)
+    # NMS is quadratic in the boxes of a call, so each image has its own.
+    extent = cells.max() + 2 * radius + 1  # moves levels apart
+    centers = cells + (groups * extent)[..., None]
+    boxes = torch.cat((centers - radius, centers + radius), dim=-1)
+    order = torch.arange(groups.size(1), 0, -1, device=cells.device, dtype=boxes.dtype)
+    kept = torch.zeros_like(groups, dtype=torch.bool)
+    for image, candidates in zip(kept, boxes, strict=True):
+        image[nms(candidates, order, iou_threshold)[1]] = True
+    return kept
 
 
 def available_queries(geometry: BatchGeometry, num_queries: int) -> list[int]:
@@ -77,7 +76,7 @@ def missing_queries(available: Sequence[int], device: torch.device) -> Tensor | 
     """
     if len(set(available)) == 1:
         return None
-    limit = torch.tensor(available, device=device)[:, None]
+    limit = constant(tuple(available), device)[:, None]
     return torch.arange(max(available), device=device)[None] >= limit
 
 
@@ -91,7 +90,7 @@ class QueryRedundancyNMS:
 
     Args:
         iou_threshold: Overlap of two tokens' boxes above which the weaker one is redundant.
-        candidate_factor: Candidates a query.
+        candidate_factor: Candidates per query.
         radius: Half the side of a token's box, in cells of its level.
     """
 

@@ -11,11 +11,12 @@ from mmdet.registry import TASK_UTILS
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ..layers.constants import constant
 from ..layers.geometry import Size
 from ..layers.tokens import cell_grid
 
 
-def salience_targets(points: Tensor, ranges: Tensor, boxes: Tensor) -> Tensor:
+def salience_targets(points: Tensor, ranges: Tensor, boxes: Tensor, chunk_size: int = 16) -> Tensor:
     """Salience of points given boxes.
 
     With distances l, t, r, b of a point to the borders of a box that contains it, its salience is
@@ -36,12 +37,34 @@ def salience_targets(points: Tensor, ranges: Tensor, boxes: Tensor) -> Tensor:
         ranges: Lower (excluded) and upper (included) limit of the farthest border in pixels, for
             each point, (N, 2).
         boxes: (x1, y1, x2, y2) in pixels, (B, M, 4); M may be 0, and empty boxes contain nothing.
+        chunk_size: Boxes per image that are compared with the points at once; it bounds the memory.
 
     Returns:
         Salience in [0, 1], (B, N).
     """
+    best = boxes.new_zeros(boxes.size(0), points.size(0))
     if boxes.size(1) == 0:
-        return boxes.new_zeros(boxes.size(0), points.size(0))
+        return best
+    in_range = torch.zeros_like(best, dtype=torch.bool)
+    for chunk in boxes.split(chunk_size, dim=1):
+        salience, keeps = chunk_salience(points, ranges, chunk)
+        best = torch.maximum(best, salience)
+        in_range |= keeps
+    return best * in_range
+
+
+def chunk_salience(points: Tensor, ranges: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest salience of each point among a few boxes.
+
+    Args:
+        points: As for :func:`salience_targets`.
+        ranges: The same.
+        boxes: (x1, y1, x2, y2) in pixels, (B, M, 4).
+
+    Returns:
+        Salience, and whether a box that contains the point is in the range of its level, (B, N)
+        each.
+    """
     x, y = points[:, 0, None], points[:, 1, None]
     x1, y1, x2, y2 = boxes[:, None].unbind(-1)  # each (B, 1, M)
     left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y  # each (B, N, M)
@@ -53,8 +76,7 @@ def salience_targets(points: Tensor, ranges: Tensor, boxes: Tensor) -> Tensor:
     delta_x = (left - right) / (x2 - x1).clamp(min=tiny)
     delta_y = (top - bottom) / (y2 - y1).clamp(min=tiny)
     salience = 1 - torch.hypot(delta_x, delta_y) / 2
-    best = salience.masked_fill(~inside, 0).amax(dim=-1)
-    return best * in_range.any(dim=-1)
+    return salience.masked_fill(~inside, 0).amax(dim=-1), in_range.any(dim=-1)
 
 
 @TASK_UTILS.register_module()
@@ -64,6 +86,8 @@ class SalienceAssigner:
     Args:
         level_ranges: For each level the lower (excluded) and upper (included) limit, in pixels, of
             an object's farthest border from a token; finest level first.
+        chunk_size: Boxes per image that are compared with the tokens at once. The peak of memory
+            grows with it, by about 11 floats per token, box and image.
     """
 
     def __init__(
@@ -74,7 +98,9 @@ class SalienceAssigner:
             (128, 256),
             (256, math.inf),
         ),
+        chunk_size: int = 16,
     ) -> None:
+        self.chunk_size = chunk_size
         self.level_ranges = tuple((float(low), float(high)) for low, high in level_ranges)
 
     def assign(
@@ -97,19 +123,21 @@ class SalienceAssigner:
         if len(level_shapes) != len(self.level_ranges):
             raise ValueError(
                 f'salience_assigner.level_ranges has {len(self.level_ranges)} entries for '
-                f'{len(level_shapes)} feature levels; give one range a level.'
+                f'{len(level_shapes)} feature levels; give one range per level.'
             )
         boxes = pad_sequence([box.float() for box in gt_bboxes], batch_first=True)
         points, ranges = [], []
         for (height, width), limits in zip(level_shapes, self.level_ranges, strict=True):
-            stride = boxes.new_tensor((batch_shape[1] / width, batch_shape[0] / height))
-            points.append((cell_grid((height, width), boxes.device) + 0.5) * stride)
-            ranges.append(boxes.new_tensor(limits).expand(height * width, 2))
+            stride = (batch_shape[1] / width, batch_shape[0] / height)
+            pixels = constant(stride, boxes.device, boxes.dtype)
+            points.append((cell_grid((height, width), boxes.device) + 0.5) * pixels)
+            limit = constant(limits, boxes.device, boxes.dtype)
+            ranges.append(limit.expand(height * width, 2))
         return self.score(torch.cat(points), torch.cat(ranges), boxes)
 
     def score(self, points: Tensor, ranges: Tensor, boxes: Tensor) -> Tensor:
         """Targets of points, as :func:`salience_targets`."""
-        return salience_targets(points, ranges, boxes)
+        return salience_targets(points, ranges, boxes, self.chunk_size)
 
 
 @TASK_UTILS.register_module()
@@ -124,4 +152,4 @@ class ForegroundAssigner(SalienceAssigner):
 
     def score(self, points: Tensor, ranges: Tensor, boxes: Tensor) -> Tensor:
         """Targets of points, arguments as for :func:`salience_targets`; 0 or 1, (B, N)."""
-        return (salience_targets(points, ranges, boxes) > 0).to(boxes.dtype)
+        return (super().score(points, ranges, boxes) > 0).to(boxes.dtype)
