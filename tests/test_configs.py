@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import ROOT, build, make_batch
+from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import build_optim_wrapper
 
@@ -32,6 +33,8 @@ def load(name: str) -> Config:
 def shrink(model: ConfigDict) -> ConfigDict:
     """Make a config's model small enough for a test, keeping its structure."""
     model.backbone.init_cfg = None
+    if 'pretrained' in model.backbone:
+        model.backbone.pretrained = None
     small = SMALL_BACKBONES.get(model.backbone.type)
     if small:
         merge(model.backbone, small)
@@ -132,6 +135,20 @@ def test_other_backbones_change_backbone_and_neck(backbone: str) -> None:
     model = load(f'salience-detr_{backbone}_8xb2-12e_coco').model
     assert model.neck.in_channels == [384, 768, 1536]
     assert model.backbone.init_cfg.checkpoint.startswith('https://')
+
+
+@pytest.mark.parametrize('data', ['8xb2-12e_coco', '4xb2-10000i_custom'])
+def test_dinov3_changes_backbone_and_neck(data: str) -> None:
+    r50 = load(f'salience-detr_r50_{data}')
+    dinov3 = load(f'salience-detr_dinov3-convnext-t_{data}')
+    found = differences(r50.to_dict(), dinov3.to_dict())
+    assert all(key.startswith(('model.backbone.', 'model.neck.in_channels')) for key in found)
+    backbone = dinov3.model.backbone
+    assert backbone.pretrained == 'facebook/dinov3-convnext-tiny-pretrain-lvd1689m'
+    built = MODELS.build(backbone)  # at its full size, and without the gated weights
+    assert list(built.out_channels) == dinov3.model.neck.in_channels == [192, 384, 768]
+    assert sum(p.numel() for p in built.parameters()) == 27_818_592
+    assert built.frozen_stages == r50.model.backbone.frozen_stages == 1
 
 
 @pytest.mark.parametrize('data', ['esd', 'csd', 'mssd'])

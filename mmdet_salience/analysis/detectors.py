@@ -73,6 +73,9 @@ def drop_pretrained(node: Any) -> None:
         init_cfg = node.get('init_cfg')
         if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
             node['init_cfg'] = None
+        described = node.get('config')  # a backbone's, without which its weights describe it
+        if isinstance(described, dict) and 'model_type' in described:
+            node['pretrained'] = None
         node = list(node.values())
     if isinstance(node, (list, tuple)):
         for value in node:

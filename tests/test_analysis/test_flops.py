@@ -193,6 +193,11 @@ def test_pretrained_weights_are_not_loaded() -> None:
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='/none.pth')
     build_detector(cfg)
     assert cfg.model.backbone.init_cfg.checkpoint == '/none.pth'
+    config = dict(model_type='convnext', hidden_sizes=(8, 16, 32, 64), depths=(1, 1, 1, 1))
+    cfg.model.backbone = dict(type='TransformersBackbone', config=config, pretrained='/none')
+    cfg.model.neck.in_channels = [16, 32, 64]
+    assert build_detector(cfg).backbone.pretrained is None
+    assert cfg.model.backbone.pretrained == '/none'
 
 
 def test_parts_of_a_tiny_model() -> None:

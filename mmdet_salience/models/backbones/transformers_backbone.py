@@ -14,84 +14,32 @@ from ...utils.backbone_checkpoints import (
     focalnet_to_transformers,
     torchvision_convnext_to_transformers,
 )
-
-INSTALL_HINT = 'install it with "pip install transformers", or "mmdetection-salience[transformers]"'
-
-
-def build_library_backbone(
-    config: Mapping[str, Any], pretrained: str | None, out_indices: Sequence[int]
-) -> nn.Module:
-    """Build a backbone through ``AutoBackbone``.
-
-    Args:
-        config: ``model_type`` and settings of the architecture. With ``pretrained`` they override
-            the downloaded ones, and may be empty.
-        pretrained: Name on the Hugging Face hub, or folder, of weights in the library's format.
-        out_indices: Stages whose maps are returned, from 0.
-
-    Returns:
-        The backbone.
-
-    Raises:
-        ImportError: transformers is not installed.
-        FileNotFoundError: The weights can neither be found nor downloaded.
-        ValueError: ``model_type`` is missing, or no backbone of the library.
-    """
-    try:
-        from transformers import AutoBackbone, AutoConfig
-    except ImportError as error:
-        raise ImportError(f'This backbone needs transformers ({error}); {INSTALL_HINT}') from error
-    settings: dict[str, Any] = {
-        key: list(x) if isinstance(x, tuple) else x for key, x in config.items()
-    }
-    model_type = settings.pop('model_type', None)
-    stages = dict(out_features=[f'stage{index + 1}' for index in out_indices])
-    try:
-        if pretrained is None:
-            check_settings(AutoConfig.for_model(model_type), settings)
-            return AutoBackbone.from_config(AutoConfig.for_model(model_type, **settings, **stages))
-        described = AutoConfig.from_pretrained(pretrained, **settings, **stages)
-        kind = type(AutoBackbone.from_config(described))  # AutoBackbone itself takes no folder
-        return kind.from_pretrained(pretrained, config=described)
-    except OSError as error:
-        raise FileNotFoundError(
-            f'backbone.pretrained={pretrained!r} can neither be read as a folder nor downloaded '
-            'from the Hugging Face hub; check the name and the network, or download it elsewhere '
-            'and give the folder'
-        ) from error
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            f'transformers has no backbone {pretrained or model_type!r} with the settings of '
-            f'backbone.config: {error}'
-        ) from error
-
-
-def check_settings(defaults: Any, settings: Mapping[str, Any]) -> None:
-    """Refuse settings that the library would take and never read.
-
-    Args:
-        defaults: The library's configuration of the architecture.
-        settings: What the config sets.
-
-    Raises:
-        ValueError: A setting does not exist.
-    """
-    unknown = [key for key in settings if not hasattr(defaults, key)]
-    if unknown:
-        known = sorted(key for key in vars(defaults) if not key.startswith('_'))
-        raise ValueError(f'unknown {", ".join(unknown)}; it has {", ".join(known)}')
+from .library_models import build_model, describe_model, load_weights
+from .library_stages import (
+    compute_maps,
+    examine_maps,
+    find_downsampling,
+    find_stages,
+    find_stem,
+)
 
 
 @MODELS.register_module()
 class TransformersBackbone(BaseModule):
-    """A hierarchical backbone of transformers' ``AutoBackbone``.
+    """A hierarchical model of transformers, such as ConvNeXt, DINOv3-ConvNeXt, Swin or SegFormer.
 
-    For models whose stages are numbered from ``stage1``, such as ConvNeXt, Swin, ResNet. Weights
-    come from ``pretrained`` (the library's format) or from ``init_cfg`` (``Pretrained``, a file or
-    an address); ConvNeXt files in torchvision's layout load as they are.
+    The maps of its stages must halve from one to the next, which a small image shows when it is
+    built. Parameters on which no map depends (stages behind the last map, a classifier's norm) are
+    frozen.
+
+    Weights come from ``pretrained`` (the library's format) or from ``init_cfg`` (``Pretrained``, a
+    file or an address), when weights are initialised and not before: with a ``model_type``, a
+    trained detector needs neither. ConvNeXt files in torchvision's layout load as they are.
 
     Args:
-        config: ``model_type`` and settings of the architecture, by the library's names.
+        config: ``model_type`` and settings of the architecture, by the library's names. With
+            ``pretrained`` and without ``model_type``, settings that differ from those of the
+            weights.
         out_indices: Stages whose maps are returned, from 0.
         frozen_stages: Freezes the stem from 0 on, and that many stages with the downsampling after
             them; -1 freezes nothing.
@@ -104,7 +52,7 @@ class TransformersBackbone(BaseModule):
     Raises:
         ImportError: transformers is not installed.
         FileNotFoundError: ``pretrained`` can neither be found nor downloaded.
-        ValueError: The library has no such backbone, or the backbone no such stage or norm.
+        ValueError: The library has no such model, the model no stages, or no such stage or norm.
     """
 
     model: Any
@@ -126,32 +74,38 @@ class TransformersBackbone(BaseModule):
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        self.model = build_library_backbone(config or {}, pretrained, self.out_indices)
-        if frozen_stages > len(self.stages):
+        self.pretrained = pretrained
+        self.config = dict(config or {})
+        source = None if 'model_type' in self.config else pretrained
+        described = describe_model(self.config, source, self.out_indices)
+        self.num_stages = len(described.depths)
+        if frozen_stages > self.num_stages:
             raise ValueError(
-                f'backbone.frozen_stages={frozen_stages}, but the backbone has {len(self.stages)} '
+                f'backbone.frozen_stages={frozen_stages}, but the backbone has {self.num_stages} '
                 'stages'
             )
-        if with_cp:
-            self.enable_checkpointing()
+        self.model = build_model(described)
         if output_norm is not None:
             self.set_output_norm(output_norm)
-        self._freeze_stages()
+        self.channels = examine_maps(self, described, self.out_indices)
+        if with_cp:
+            self.enable_checkpointing()
+        self.train()
 
     @property
     def out_channels(self) -> tuple[int, ...]:
         """Channels of the maps, finest first: the neck's ``in_channels``."""
-        return tuple(self.model.channels)
+        return self.channels
 
     @property
     def stem(self) -> nn.Module:
-        """What comes before the first stage."""
-        return self.model.embedder if hasattr(self.model, 'embedder') else self.model.embeddings
+        """What comes before the blocks of the first stage."""
+        return find_stem(self.model, self.num_stages)
 
     @property
     def stages(self) -> Sequence[nn.Module]:
         """The stages, finest first."""
-        return self.model.encoder.stages
+        return find_stages(self.model, self.num_stages)
 
     def set_output_norm(self, enabled: bool) -> None:
         """Keep or drop the library's norms of the maps.
@@ -194,12 +148,19 @@ class TransformersBackbone(BaseModule):
         Returns:
             Maps (B, C_i, H_i, W_i) of the stages in ``out_indices``.
         """
-        return tuple(self.model(images).feature_maps)
+        return compute_maps(self.model, images, self.out_indices)
 
     def init_weights(self) -> None:
-        """Load ``init_cfg``; without it the weights stay as the library made or loaded them."""
+        """Load ``init_cfg`` or ``pretrained``; without them the weights stay as they were made.
+
+        Raises:
+            FileNotFoundError: ``pretrained`` can neither be found nor downloaded.
+            ValueError: Its weights are those of another architecture.
+        """
         if self.init_cfg:
             super().init_weights()
+        elif self.pretrained is not None:
+            load_weights(self.model, self.config, self.pretrained, self.out_indices)
 
     def train(self, mode: bool = True) -> 'TransformersBackbone':
         """Switch to training, except for what is frozen."""
@@ -216,8 +177,8 @@ class TransformersBackbone(BaseModule):
         if self.frozen_stages < 0:
             return
         frozen = [self.stem, *self.stages[: self.frozen_stages]]
-        if 0 < self.frozen_stages < len(self.stages):  # ConvNeXt begins a stage by downsampling
-            frozen.append(getattr(self.stages[self.frozen_stages], 'downsampling_layer', self.stem))
+        if 0 < self.frozen_stages < self.num_stages:
+            frozen.append(find_downsampling(self.stages[self.frozen_stages]))
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
