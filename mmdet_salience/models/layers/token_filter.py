@@ -3,8 +3,8 @@
 Shapes: B images, L levels, T encoder layers, N tokens of all levels, K selected tokens.
 """
 
-import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -18,11 +18,13 @@ from .tokens import best_first
 
 
 def share_of(count: int, ratio: float) -> int:
-    """Whole number of tokens in a share.
+    """Whole number of tokens in a share: ``floor(count * ratio)``.
 
-    Rounded first: products such as 0.29 * 100 fall just below the whole number they mean.
+    The ratio is taken as the fraction that is meant: 0.29 of 100 is 29, though the float is below.
+    In integers, which ``torch.compile`` follows where sizes vary.
     """
-    return math.floor(round(count * ratio, 6))
+    meant = Fraction(ratio).limit_denominator(10**6)
+    return count * meant.numerator // meant.denominator
 
 
 def level_budgets(num_valid: Sequence[int], ratios: Sequence[float]) -> tuple[int, ...]:
