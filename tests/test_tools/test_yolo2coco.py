@@ -236,3 +236,15 @@ def test_missing_yaml_and_splits(data: Path) -> None:
 def test_image_dir_without_splits(data: Path, capsys: pytest.CaptureFixture) -> None:
     options = ['--classes', 'pit', '--image-dir', 'images']
     assert '--image-dir must hold {split}' in refusal(main, data, options, capsys)
+
+
+def test_broken_links_are_problems_of_their_own(data: Path) -> None:
+    """A label that cannot be read is not an image without objects."""
+    (data / 'images/train/d.jpg').symlink_to('d.jpg')
+    (data / 'labels/train/b.txt').symlink_to('none.txt')
+    message = failure(main, data)
+    assert 'unreadable images: 1\n  images/train/d.jpg: cannot be read: ' in message
+    assert 'unreadable label files: 1\n  labels/train/b.txt: No such file' in message
+    main([str(data), '--skip-problems'])
+    (image,) = read_split(data, 'train')['images']
+    assert image['file_name'] == 'images/train/a.jpg'

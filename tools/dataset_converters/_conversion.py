@@ -1,6 +1,7 @@
 """What the converters share: options, the loop over images, and what is written and printed."""
 
 import argparse
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ def existing_folder(text: str) -> Path:
     Raises:
         ArgumentTypeError: If there is no such folder.
     """
-    if not Path(text).is_dir():
+    if not os.path.isdir(text):
         raise argparse.ArgumentTypeError(f'there is no folder {text}; check the path')
     return Path(text)
 
@@ -126,7 +127,7 @@ def read_entries(words: Sequence[str]) -> list[str]:
         ValueError: If there are none, one is there twice or the file cannot be read.
     """
     entries = list(words)
-    is_file = len(words) == 1 and (Path(words[0]).is_file() or words[0].endswith('.txt'))
+    is_file = len(words) == 1 and (os.path.isfile(words[0]) or words[0].endswith('.txt'))
     if is_file:
         try:
             entries = [line for line in read_lines(Path(words[0])) if not line.startswith('#')]

@@ -13,6 +13,7 @@ Example:
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -176,6 +177,8 @@ def read_record(rules: LabelRules, sample: Sample, report: Report) -> ImageRecor
     if sample.annotation is None:
         return ImageRecord(size, [], {'no label': 1})
     where = relative_name(sample.annotation, rules.data_root)
+    if os.path.exists(sample.annotation) and not os.path.isfile(sample.annotation):
+        raise DataError('unreadable label files', 'it is no regular file', where)
     try:
         lines = numbered_lines(sample.annotation)
     except OSError as error:

@@ -1,6 +1,7 @@
 """Reading of annotation files, with errors that tell what to do."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ def require_file(path: Path) -> None:
     Raises:
         FileNotFoundError: If not; the message lists the ``.json`` files of its folder.
     """
-    if path.is_file():
+    if os.path.isfile(path):
         return
-    folder = path if path.is_dir() else path.parent
-    if not folder.is_dir():
+    folder = path if os.path.isdir(path) else path.parent
+    if not os.path.isdir(folder):
         raise FileNotFoundError(f'there is no annotation file {path}, nor its folder {folder}')
     names = sorted(file.name for file in folder.glob('*.json'))
     found = f'it holds {", ".join(names[:10])}' if names else 'it holds no .json file'

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..file_lists import is_file, is_folder
+
 
 class FoundImages(NamedTuple):
     """Where missing images lie.
@@ -25,11 +27,11 @@ class FoundImages(NamedTuple):
 
 
 def _list_files(folder: str) -> set[str]:
-    """Names of the files of a folder, none if it cannot be read."""
+    """Names of the files of a folder, none if it cannot be read or there can be no such folder."""
     try:
         with os.scandir(folder or os.curdir) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except OSError:
+            return {entry.name for entry in entries if is_file(entry)}
+    except (OSError, ValueError):
         return set()
 
 
@@ -59,7 +61,7 @@ def _subfolders(folder: Path, depth: int) -> Iterator[Path]:
         return
     try:
         with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith('.'))
+            names = sorted(e.name for e in entries if is_folder(e) and e.name[0] != '.')
     except OSError:
         return
     yield from (folder / name for name in names)
@@ -69,7 +71,7 @@ def _subfolders(folder: Path, depth: int) -> Iterator[Path]:
 
 def _nearby_folders(image_root: Path, most: int = 500) -> list[Path]:
     """Folders to search: two levels below the image folder, its parent and its neighbours."""
-    start = next(folder for folder in (image_root, *image_root.parents) if folder.is_dir())
+    start = next(path for path in (image_root, *image_root.parents) if os.path.isdir(path))
     beside = chain([start.parent], _subfolders(start.parent, 1))
     return list(islice(chain([start], _subfolders(start, 2), beside), most))
 
