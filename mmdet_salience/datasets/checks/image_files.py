@@ -55,6 +55,36 @@ def find_existing(image_root: str | Path, file_names: Sequence[str]) -> np.ndarr
     return found
 
 
+def find_outside(
+    image_root: str | Path | None, file_names: Sequence[str], data_root: str | Path | None = None
+) -> np.ndarray:
+    """Find names that lead out of the data, by ``..`` or from the root of the file system.
+
+    Links are not followed: whoever puts one into the data knows where it leads.
+
+    Args:
+        image_root: Folder that the names start from, None if it is not known.
+        file_names: N paths.
+        data_root: Folder of all data; the image folder if that does not lie in it.
+
+    Returns:
+        (N,) bool.
+    """
+    start = os.path.abspath(image_root or '')
+    root = os.path.abspath(data_root or start)
+    inside = os.path.join(root, '')
+    if not os.path.join(start, '').startswith(inside):
+        inside = os.path.join(start, '')
+    paths = (os.path.normpath(os.path.join(start, name)) for name in file_names)
+    found = [not os.path.join(path, '').startswith(inside) for path in paths]
+    if image_root is None:
+        found = [
+            is_outside or os.path.isabs(name)
+            for is_outside, name in zip(found, file_names, strict=True)
+        ]
+    return np.array(found, bool)
+
+
 def _subfolders(folder: Path, depth: int) -> Iterator[Path]:
     """Folders below a folder, those of the first level first, without hidden ones."""
     if depth == 0:
