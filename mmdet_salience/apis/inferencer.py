@@ -83,7 +83,7 @@ class DetInferencer(MMDetInferencer):
     def _inputs_to_list(self, inputs: Any) -> list[str | np.ndarray]:
         """List images; as MMDetection's, but for folders of this file system, see a call."""
         if isinstance(inputs, (str, Path)) and os.path.isdir(inputs):
-            return list_images(str(inputs))
+            return [*list_images(str(inputs))]
         images = super()._inputs_to_list(inputs)
         return [str(image) if isinstance(image, Path) else image for image in images]
 
