@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from _split_lists import Sample, read_lines, relative_name
-from PIL import Image
 from tqdm import tqdm
 
 from mmdet_salience.datasets.conversion.coco_writer import (
@@ -160,7 +159,6 @@ def convert_splits(
     Returns:
         The splits; images with problems are left out.
     """
-    Image.MAX_IMAGE_PIXELS = None  # one's own images may be as large as they are
     splits = {}
     for split, items in samples.items():
         splits[split] = CocoSplit(class_names)

@@ -53,8 +53,8 @@ class LabelRules(NamedTuple):
     """How labels are read.
 
     ``data_root`` is what names in problems start from, ``category_ids`` holds the id of each class
-    number. Boxes that leave the image by at most ``tolerance`` pixels are clipped. ``key_points`` is
-    the shape of those behind each box, None if there are none; ``guess`` then looks at polygons.
+    number. Boxes that leave the image by at most ``tolerance`` pixels are clipped. ``key_points``
+    is the shape of those behind each box, None if there are none; ``guess`` looks at polygons.
     """
 
     data_root: Path
