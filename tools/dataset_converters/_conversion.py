@@ -21,6 +21,7 @@ from mmdet_salience.datasets.conversion.coco_writer import (
 )
 from mmdet_salience.datasets.conversion.data_problems import DataError, ProblemLog
 
+OUTSIDE = 'images outside DATA_ROOT (training takes them with data_check.allow=[image_outside])'
 MAX_SHOWN = 20  # problems of a kind that are printed
 
 
@@ -169,6 +170,8 @@ def convert_splits(
             except DataError as error:
                 report.problems.add_error(error, name)
                 continue
+            if name.startswith('../'):
+                report.notes.add(OUTSIDE, name)
             splits[split].add_image(name, record.size, record.objects)
             splits[split].counts.update(record.counts)
     return splits

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
 
+from mmdet_salience.datasets.checks.image_files import find_outside
 from mmdet_salience.datasets.conversion.coco_writer import (
     CocoObject,
     CocoSplit,
@@ -149,6 +150,9 @@ def convert_split(data_root: Path, list_name: str, tolerance: int) -> Split:
         f'{list_name}: {name} is listed {n} times' for name, n in seen.items() if n > 1
     ]
     for image_name, ann_name in tqdm(pairs, unit='image'):
+        if find_outside(data_root, [image_name, ann_name]).any():
+            split.problems.append(f'{list_name}: {image_name} {ann_name} leads out of {data_root}')
+            continue
         missing = [name for name in (image_name, ann_name) if not os.path.isfile(data_root / name)]
         if missing:
             split.problems += [f'{name}: missing, but listed in {list_name}' for name in missing]
