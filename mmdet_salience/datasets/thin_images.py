@@ -19,7 +19,8 @@ def _long_sides(step: Mapping[str, Any]) -> Iterator[float]:
     if not options.get('keep_ratio'):
         return
     shrink = min(options.get('ratio_range') or (1,))
-    one, many = options.get('scale'), options.get('scales')
+    one: Any = options.get('scale')
+    many: Any = options.get('scales')
     scales = list(many) if isinstance(many, list) else [many]
     is_range = isinstance(one, (list, tuple)) and isinstance(one[0], (list, tuple))
     scales += list(one) if is_range else [one]
