@@ -4,13 +4,14 @@ import inspect
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmdet.apis import DetInferencer as MMDetInferencer
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
 from ..datasets.file_lists import list_below
@@ -105,9 +106,28 @@ class DetInferencer(MMDetInferencer):
             ]
             require_distinct(images, [os.path.join(out_dir, 'vis', name) for name in names])
         if out_dir and not options['no_save_pred'] and not options['return_datasamples']:
-            files = [image for image in images if isinstance(image, str)]
-            stems = [os.path.splitext(os.path.basename(file))[0] for file in files]
-            require_distinct(files, [os.path.join(out_dir, 'preds', f'{s}.json') for s in stems])
+            numbers = count(self.num_predicted_imgs)  # MMDetection counts arrays here
+            stems = [
+                os.path.splitext(os.path.basename(image))[0]
+                if isinstance(image, str)
+                else str(next(numbers))
+                for image in images
+            ]
+            require_distinct(images, [os.path.join(out_dir, 'preds', f'{s}.json') for s in stems])
+
+    def pred2dict(self, data_sample: DetDataSample, pred_out_dir: str = '') -> dict[str, Any]:
+        """Turn detections into plain values; as MMDetection's, which cannot save those of arrays.
+
+        Args:
+            data_sample: The detections; the path that an array does not have is taken away.
+            pred_out_dir: Folder of the results, empty to save none.
+
+        Returns:
+            Labels, scores and boxes.
+        """
+        if data_sample.get('img_path') is None:
+            data_sample.pop('img_path', None)
+        return super().pred2dict(data_sample, pred_out_dir)
 
     def _init_pipeline(self, cfg: Config) -> ImagePipeline:
         """Make the pipeline that finds damaged images; MMDetection's changes the config."""

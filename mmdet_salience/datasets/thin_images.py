@@ -6,6 +6,7 @@ from typing import Any
 
 # Rescaling rounds to the nearest pixel, so half a pixel of the short side has to be left.
 SMALLEST_SIDE = 0.5
+TOO_THIN = 'is too thin: resizing would round its short side to 0 pixels'
 
 
 def _as_mapping(node: Any) -> Mapping[str, Any]:

@@ -117,7 +117,15 @@ def test_no_two_images_share_an_output(
     number = f'{inferencer.num_visualized_imgs + 1:08}.jpg'
     with pytest.raises(ValueError, match='array of shape'):
         inferencer([str(tmp_path / number), array], out_dir=str(out))
+    options = dict(no_save_vis=True, no_save_pred=False, out_dir=str(out))
+    with (
+        mock.patch.object(inferencer, 'num_predicted_imgs', 7),
+        pytest.raises(ValueError, match=r'7\.png and array .* would both .*out/preds/7\.json'),
+    ):
+        inferencer([str(tmp_path / '7.png'), array], **options)
     assert not out.exists()
+    inferencer([array, array], **options)
+    assert len(list((out / 'preds').iterdir())) == 2
     assert len(inferencer(paths, no_save_vis=True)['predictions']) == 3
     inferencer(paths[1:], out_dir=str(out))
     inferencer([paths[0], paths[0]], out_dir=str(out), no_save_pred=False)

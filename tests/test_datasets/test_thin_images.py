@@ -112,3 +112,5 @@ def test_inference_names_thin_images(tmp_path: Path) -> None:
     pipeline = ImagePipeline(Config.fromfile(CUSTOM))
     with pytest.raises(ImageError, match=r'thin\.png: 20000x6 is too thin'):
         pipeline(tmp_path / 'thin.png')
+    with pytest.raises(ImageError, match=r'\(6, 20000, 3\): is too thin'):
+        pipeline(np.zeros((6, 20000, 3), np.uint8))

@@ -9,7 +9,7 @@ from mmdet.registry import TRANSFORMS
 
 from ..fault_record import Fault, FaultRecord
 from ..image_content import ImageError, load_image
-from ..thin_images import is_thin
+from ..thin_images import TOO_THIN, is_thin
 
 BLANK_VALUE = 114  # grey in place of an image that a test cannot leave out
 MOST_SHOWN = 5  # images in the message of an error, the last ones
@@ -127,10 +127,7 @@ class LoadCheckedImage(LoadImageFromFile):
                 path, '{}x{} in the annotations, but {}x{} in the file'.format(*said, width, height)
             )
         if is_thin(width, height, self.max_ratio):
-            raise ImageError(
-                path,
-                f'{width}x{height} is too thin: resizing would round its short side to 0 pixels',
-            )
+            raise ImageError(path, f'{width}x{height} {TOO_THIN}')
         return image
 
     def _blank(self, results: dict[str, Any], error: ImageError) -> np.ndarray:
