@@ -81,9 +81,12 @@ _LARGE_IMAGE = Lock()  # held while one is decoded, so that not all threads do s
 
 
 def _png_size(path: str) -> Size | None:
-    """Width and height in pixels of a PNG file, None for one of another kind."""
-    with open(path, 'rb') as file:
-        start = file.read(PNG_DEPTH)
+    """Width and height in pixels of a PNG file, None for one of another kind or without access."""
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(PNG_DEPTH)
+    except OSError:
+        return None
     if not start.startswith(PNG_START) or len(start) < PNG_DEPTH:
         return None
     return int.from_bytes(start[16:20], 'big'), int.from_bytes(start[20:24], 'big')
@@ -165,7 +168,6 @@ def _examine(path: str) -> ImageHeader | str:
         return _decode_size(path)
     size = None
     try:
-        size = _png_size(path)
         with _PIXEL_LIMIT.lifted(), Image.open(path) as image:
             size = image.size
             if image.format == 'TIFF':  # some versions of Pillow have turned this size already
@@ -174,7 +176,7 @@ def _examine(path: str) -> ImageHeader | str:
             header = ImageHeader(size[::-1] if is_turned else size, is_turned, _is_deep(image))
             return _find_fault(path, image, size) or header
     except Exception:  # Pillow raises whatever its parsers meet in a broken file
-        return _decode_size(path, size)
+        return _decode_size(path, size or _png_size(path))
 
 
 def read_header(path: str) -> ImageHeader | None:
