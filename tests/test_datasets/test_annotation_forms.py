@@ -118,7 +118,11 @@ def test_a_parent_with_objects_or_another_id_stays() -> None:
     used['annotations'][0]['category_id'] = 0
     other = with_parent(make_coco())
     other['categories'][0]['id'] = 7
-    for content in (used, other):
+    own = make_coco()
+    own['categories'].append(dict(id=0, name='hole', supercategory='hole'))
+    nameless = make_coco()
+    nameless['categories'].append(dict(id=0, name=''))
+    for content in (used, other, own, nameless):
         assert repair_annotations(content).content == content
 
 

@@ -25,16 +25,13 @@ def find_parents(table: AnnotationTable) -> np.ndarray:
     Returns:
         (K,) bool.
     """
-    is_used = np.bincount(table.category_rows[table.category_rows >= 0], minlength=1)
-    return np.array(
-        [
-            category_id == 0 and name in table.category_parents and not is_used[row : row + 1].any()
-            for row, (category_id, name) in enumerate(
-                zip(table.category_ids, table.category_names, strict=True)
-            )
-        ],
-        bool,
-    )
+    used, parents = set(table.category_rows.tolist()), table.category_parents
+    found = np.zeros(len(parents), bool)
+    for row, name in enumerate(table.category_names):
+        others = parents[:row] + parents[row + 1 :]
+        is_unused = table.category_ids[row] == 0 and row not in used
+        found[row] = is_unused and bool(name) and name in others
+    return found
 
 
 def _used_names(table: AnnotationTable, classes: Sequence[str] | None) -> tuple[str, ...]:
