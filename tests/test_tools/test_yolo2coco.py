@@ -306,3 +306,14 @@ def test_poses_without_a_shape_are_not_taken_for_polygons(
     save_text(data / 'data.yaml', 'kpt_shape: [1, 2]')
     main([str(data), *options])
     assert read_split(data, 'train')['annotations'][0]['bbox'] == [80, 30, 40, 40]
+
+
+def test_images_outside_the_data_root_are_a_note(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    save_image(tmp_path / 'other/images/d.jpg', SIZE)
+    save_text(tmp_path / 'other/labels/d.txt', '0 0.5 0.5 0.2 0.4')
+    save_text(data / 'data.yaml', YAML.replace('images/val', '../other/images'))
+    main([str(data)])
+    printed = capsys.readouterr().out
+    assert 'data_check.allow=[image_outside]): 1\n  ../other/images/d.jpg' in printed
