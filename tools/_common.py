@@ -93,11 +93,12 @@ def load_config(args: argparse.Namespace) -> Config:
         raise FileNotFoundError(f'there is no config file {args.config}; check the path')
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
-    data_root = cfg.get('data_root')
-    cfg.merge_from_dict(args.cfg_options or {})
     from mmdet_salience.datasets.config_data import move_data_root  # prefer_checkout must have run
 
+    options, data_root = args.cfg_options or {}, cfg.get('data_root')
+    cfg.merge_from_dict({key: options[key] for key in ('data_root',) if key in options})
     move_data_root(cfg, data_root)
+    cfg.merge_from_dict(options)  # paths among them stay as they are given
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

@@ -11,6 +11,7 @@ from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 
 from ..datasets.image_content import ImageError
+from ..datasets.thin_images import TOO_THIN, is_thin, largest_ratio
 from ..datasets.transforms import LoadCheckedImage
 from ..utils.config_types import type_name
 
@@ -32,10 +33,12 @@ class ImagePipeline:
 
     def __init__(self, cfg: Config) -> None:
         loader, *transforms = deepcopy(get_test_pipeline_cfg(cfg))
+        self.max_ratio = largest_ratio(transforms)
         if type_name(loader['type']) in MMDET_LOADERS:
             # The checked loader reads by backend_args alone.
             is_old = bool(loader.get('file_client_args'))
             loader['type'] = 'LoadImageFromFile' if is_old else LoadCheckedImage
+            loader.update({} if is_old else dict(max_ratio=self.max_ratio))
         self.load_file = TRANSFORMS.build(loader)
         self.load_array = TRANSFORMS.build(
             dict(type='mmdet.LoadImageFromNDArray', to_float32=loader.get('to_float32', False))
@@ -73,6 +76,8 @@ class ImagePipeline:
         if isinstance(image, np.ndarray):
             if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
                 raise ImageError(name_of(image), 'must be (height, width, 3), in BGR order')
+            if is_thin(image.shape[1], image.shape[0], self.max_ratio):
+                raise ImageError(name_of(image), TOO_THIN)
             return self.load_array(dict(img=image, img_id=0))
         try:
             return self.load_file(dict(img_path=str(image), img_id=0))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmdet_salience.datasets.conversion.coco_writer import ImageSize
 from mmdet_salience.datasets.conversion.data_problems import DataError
 from mmdet_salience.datasets.conversion.mask_classes import (
     DecodedMask,
@@ -152,3 +153,20 @@ def test_mask_is_turned_upright_like_its_image(tmp_path: Path) -> None:
 def test_wrong_classes(entries: list[str], options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         parse_classes(entries, **options)
+
+
+def test_a_mask_of_another_size_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _save(tmp_path / 'a.png', [[0, 1, 2]])
+    assert load_mask(path, False, 'a.png', ImageSize(3, 1)).rows.shape == (1, 3)
+    with pytest.raises(DataError, match='the mask is 3x1, the image 1x3'):
+        load_mask(path, False, 'a.png', ImageSize(1, 3))
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1)
+    with pytest.raises(DataError, match='exceeds limit') as caught:
+        load_mask(path, False, 'a.png', ImageSize(3, 1))
+    assert caught.value.kind == 'unreadable masks'
+    monkeypatch.undo()
+    monkeypatch.setattr(Image.Image, 'load', lambda *_: pytest.fail('it was decoded'))
+    with pytest.raises(DataError, match='the mask is 3x1, the image 3x2'):
+        load_mask(path, False, 'a.png', ImageSize(3, 2))

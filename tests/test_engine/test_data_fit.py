@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmdet_salience.datasets import move_data_root
 from mmdet_salience.engine import fit_to_data
 
 CUSTOM = ROOT / 'configs' / 'salience_detr' / 'salience-detr_r50_4xb2-10000i_custom.py'
@@ -92,6 +93,21 @@ def test_fitting_twice_changes_nothing_more(tmp_path: Path) -> None:
     once = cfg.to_dict()
     fit_to_data(cfg)
     assert cfg.to_dict() == once
+
+
+def test_a_root_within_the_default_one_is_moved_to_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the tools, by the runner after them, and by both for the dumped config."""
+    monkeypatch.chdir(tmp_path)
+    cfg = custom_config(write_data(Path('data/custom/part1'), ('pore', 'crack')))
+    for name in ('first.py', 'second.py'):
+        move_data_root(cfg, 'data/custom/')
+        fit_to_data(cfg)
+        assert cfg.train_dataloader.dataset.data_root == 'data/custom/part1/'
+        assert cfg.val_evaluator.ann_file == 'data/custom/part1/annotations/val.json'
+        cfg.dump(name)
+        cfg = Config.fromfile(name)
 
 
 def test_child_config_of_three_lines(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from coco_samples import make_coco, write_coco
+from coco_samples import make_coco, write_coco, write_image
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'tools/analysis_tools/check_dataset.py'
 
@@ -286,3 +286,52 @@ def test_runs_from_any_folder_without_installation(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert 'no problems found' in run.stdout
     assert 'image files' not in run.stderr, 'a bar is for terminals'
+
+
+def _add_parent(path: Path) -> None:
+    """Add the category that Roboflow writes before the others."""
+    own = json.loads(path.read_text())['categories']
+    own = [dict(category, supercategory='parts') for category in own]
+    _change(path, categories=[dict(id=0, name='parts', supercategory='none'), *own])
+
+
+@pytest.mark.parametrize('classes', ['', ", metainfo=dict(classes=('parts', 'crack', 'pore'))"])
+def test_unused_parent_is_dropped_from_all_splits_unless_stated(
+    tmp_path: Path, capsys: pytest.CaptureFixture, classes: str
+) -> None:
+    config = _write_config(tmp_path, classes)
+    for split in ('train', 'val'):
+        _add_parent(tmp_path / f'{split}.json')
+    assert _run(config, '--repair', tmp_path / 'copies') == 0
+    printed = capsys.readouterr().out
+    assert 'parts (id 0) is only the parent of the other categories' in printed
+    expected = ['parts', 'crack', 'pore'] if classes else ['crack', 'pore']
+    for split in ('train', 'val'):
+        content = json.loads((tmp_path / f'copies/{split}.json').read_text())
+        assert [category['name'] for category in content['categories']] == expected
+
+
+def test_what_the_config_knows_of_pipeline_and_root(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Thin images are dropped by the repair, foreign ones kept and listed."""
+    config = _write_config(tmp_path / 'set')
+    (tmp_path / '1.png').write_bytes((tmp_path / 'set/1.png').read_bytes())
+    pipeline = "pipeline=[dict(type='Resize', scale=(4, 4), keep_ratio=True)]"
+    text = config.read_text().replace("ann_file='train.json'", f"ann_file='train.json', {pipeline}")
+    config.write_text(text)
+    content = json.loads((tmp_path / 'set/train.json').read_text())
+    content['images'][0]['file_name'] = '../1.png'
+    content['images'][1]['height'] = 8
+    write_image(tmp_path / 'set/2.png', (64, 8))
+    for annotation in content['annotations'][2:4]:
+        annotation.update(bbox=[1, 1, 5, 5], area=25)
+    (tmp_path / 'set/train.json').write_text(json.dumps(content))
+    assert _run(config, '--split', 'train', '--repair', tmp_path / 'copies') == 1
+    first, copies = capsys.readouterr().out.split('The copies:')
+    assert 'thin_image (1)' in first and '2.png (id 2): 64x8' in first
+    assert 'image_outside (1)' in first and '../1.png (id 1)' in first
+    assert '1 images lie outside the data root, such as ../1.png' in first
+    assert 'image_outside (1)' in copies and 'thin_image' not in copies
+    kept = json.loads((tmp_path / 'copies/train.json').read_text())['images']
+    assert [image['id'] for image in kept] == [1, 3, 4]

@@ -169,6 +169,19 @@ def test_broken_lists(tree: Path) -> None:
     assert 'g/b/000_test.jpg: in more than one of train, test' in message
 
 
+def test_lists_that_lead_out_and_byte_order_marks(tree: Path) -> None:
+    """A mark at the beginning of a list or an annotation file is no part of its first word."""
+    for name in ('trainval.txt', 'g/b_not/000.txt'):
+        path = tree / name
+        path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    deeppcb2coco.main([str(tree), '--out-dir', str(tree.parent / 'marked')])
+    assert len(json.loads((tree.parent / 'marked/train.json').read_text())['annotations']) == 2
+    with (tree / 'trainval.txt').open('a') as file:
+        file.write('\n../x/y.jpg ../x/y.txt\n')
+    message = _failure(tree)
+    assert f'trainval.txt: ../x/y_test.jpg ../x/y.txt leads out of {tree}' in message
+
+
 def test_wrong_folder(tmp_path: Path) -> None:
     """A folder without the lists is named, with what is expected in it."""
     assert 'trainval.txt is missing' in _failure(tmp_path)

@@ -26,7 +26,7 @@ from mmdet_salience.datasets.checks.annotation_source import (
     AnnotationSource,
     find_annotation_source,
 )
-from mmdet_salience.datasets.config_data import SPLITS, move_data_root, split_datasets
+from mmdet_salience.datasets.config_data import SPLITS, split_datasets
 
 MAX_EXAMPLES = 5
 
@@ -97,14 +97,12 @@ def read_config(path: str, options: dict[str, Any] | None) -> Config:
     """
     run = argparse.Namespace(config=path, cfg_options=options, launcher='none', work_dir='.')
     try:
-        cfg = load_config(run)
-        move_data_root(cfg, cfg.get('default_data_root'))
+        return load_config(run)
     except FileNotFoundError:
         raise
     except Exception as error:  # a config is a program and may raise anything
         message = f'{path} is no readable config: {type(error).__name__}: {error}'
         raise ValueError(message) from error
-    return cfg
 
 
 def find_config_sources(cfg: Config, splits: Sequence[str]) -> list[AnnotationSource]:

@@ -10,8 +10,28 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
+import numpy as np
+
 from .annotation_table import AnnotationTable
 from .dataset_findings import Finding, make_finding
+
+
+def find_parents(table: AnnotationTable) -> np.ndarray:
+    """Find the category that Roboflow writes first: id 0, no objects, parent of the others.
+
+    Args:
+        table: The annotations.
+
+    Returns:
+        (K,) bool.
+    """
+    used, parents = set(table.category_rows.tolist()), table.category_parents
+    found = np.zeros(len(parents), bool)
+    for row, name in enumerate(table.category_names):
+        others = parents[:row] + parents[row + 1 :]
+        is_unused = table.category_ids[row] == 0 and row not in used
+        found[row] = is_unused and bool(name) and name in others
+    return found
 
 
 def _used_names(table: AnnotationTable, classes: Sequence[str] | None) -> tuple[str, ...]:
