@@ -10,7 +10,7 @@ import numpy as np
 from mmdet.apis import DetInferencer as MMDetInferencer
 from mmengine.config import Config
 
-from ..utils.config_text import read_config, require_plain_config
+from ..utils.config_text import load_checkpoint_config
 from ..utils.safe_load import trusted, trusting
 from .image_pipeline import ImagePipeline
 from .model_zoo import find_model
@@ -51,7 +51,7 @@ class DetInferencer(MMDetInferencer):
             model, weights = str(found.config), weights or found.weights
         with trusting(trusted() or trust_checkpoints):
             if model is None and weights is not None:
-                require_plain_config(read_config(weights), weights)
+                model = load_checkpoint_config(weights)
             super().__init__(model, weights, **kwargs)
 
     def _init_pipeline(self, cfg: Config) -> ImagePipeline:
