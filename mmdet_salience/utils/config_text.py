@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from .foreign_config import all_registries, copy_for_inference, find_registered, known_scopes
-from .safe_load import TRUST_VARIABLE, CheckpointFileError, trusted
+from .safe_load import MAX_REASON, TRUST_VARIABLE, CheckpointFileError, trusted
 
 # Packages whose modules a config in a checkpoint may import or name.
 KNOWN_PACKAGES = ('mmdet_salience', 'mmdet', 'mmengine', 'mmcv')
@@ -160,6 +160,7 @@ def require_plain_config(text: str, source: str) -> None:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         found = f'a syntax error: {error}'
     if found is not None:
+        found = ''.join(filter(str.isprintable, found))[:MAX_REASON]
         raise CheckpointFileError(
             f'the config in {source} holds more than plain values ({found}), and to use it could '
             f'run code. {REMEDY}'

@@ -9,7 +9,6 @@ file, and nothing in them is loaded from elsewhere.
 import re
 import sysconfig
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,8 +18,13 @@ import mmengine.registry
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, TASK_UTILS, TRANSFORMS, Registry
 
+from .config_types import type_name
+
 # Where weights come from before those of the checkpoint; left out, since the checkpoint has all.
 LEFT_OUT = ('init_cfg', 'pretrained')
+
+# Here "pretrained" says how the model is built, too.
+DESCRIBED_ELSEWHERE = 'TransformersBackbone'
 
 # What lets a registered type read other files, ask a server, or run Python.
 READERS = (
@@ -58,8 +62,6 @@ def find_registered(name: str, roots: Collection[Registry]) -> Any:
         The class or function; None if there is none of this name.
     """
     *scope, own = name.split('.')
-    if len(scope) > 1:
-        return None
     for registry in (found for root in roots for found in walk_registry(root)):
         if not scope or scope == [registry.scope]:
             registry.import_from_location()  # a package registers its classes when asked
@@ -73,7 +75,6 @@ def known_scopes() -> set[str]:
     return {found.scope for root in all_registries() for found in walk_registry(root)}
 
 
-@cache
 def names_loose_module(word: str) -> bool:
     """Whether a word names a module that is not installed, as in the folder Python is run in.
 
@@ -117,6 +118,8 @@ class Checker:
             ValueError: There is something that inference does not need and that could do harm.
         """
         if isinstance(value, Mapping):
+            if type_name(value.get('type')) == DESCRIBED_ELSEWHERE and value.get('pretrained'):
+                refuse(f'{key}.pretrained', value['pretrained'], 'describes the model elsewhere')
             return {
                 name: self.copy_entry(f'{key}.{name}', str(name), entry)
                 for name, entry in value.items()

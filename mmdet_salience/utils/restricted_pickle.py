@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, ClassVar
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
-from .pickled_values import ALLOWED, BUILDERS, FUNCTIONS, refuse, require_plain_key
+from .pickled_arrays import refuse
+from .pickled_values import ALLOWED, BUILDERS, FUNCTIONS, require_plain_key
 
 # Operations that create objects in ways that no checkpoint needs, or reserve memory first.
 REFUSED_OPERATIONS = (

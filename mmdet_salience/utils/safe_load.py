@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from .pickled_values import refuse
+from .pickled_arrays import refuse
 from .restricted_pickle import pickle_module
 
 TRUST_VARIABLE = 'MMDET_SALIENCE_TRUST_CHECKPOINTS'
@@ -161,14 +161,14 @@ def describe_failure(path: Path, error: Exception) -> str:
     Returns:
         The message.
     """
-    text = ' '.join(str(error).split())
+    text = ''.join(filter(str.isprintable, ' '.join(str(error).split())))  # no terminal's commands
     reason = text.split('. ')[0][:MAX_REASON]
     refused = re.search('GLOBAL (.+) was not allowed', text)
     if refused:
         return (
-            f'{path} holds more than weights and plain values ({refused[1]}), and to load that '
-            'could run code. If you trust whoever made the file, set trust_checkpoints=True in the '
-            'config (--cfg-options trust_checkpoints=True) or '
+            f'{path} holds more than weights and plain values ({refused[1][:MAX_REASON]}), and '
+            'to load that could run code. If you trust whoever made the file, set '
+            'trust_checkpoints=True in the config (--cfg-options trust_checkpoints=True) or '
             f'{TRUST_VARIABLE}=1 in the environment'
         )
     size = path.stat().st_size

@@ -102,6 +102,10 @@ def set_language_model(cfg: Config, folder: Path) -> None:
     cfg.model.language_model = dict(type='BertModel', name='bert-base-uncased')
 
 
+def set_described_elsewhere(cfg: Config, folder: Path) -> None:
+    cfg.model.backbone = dict(type='TransformersBackbone', pretrained='facebook/convnext-tiny-224')
+
+
 def set_path(cfg: Config, folder: Path) -> None:
     cfg.model.backbone.style = '../../weights.pkl'
 
@@ -161,6 +165,7 @@ REFUSED: dict[Change, str] = {
     set_teacher: r'model\.teacher_config=.* reads other files',
     set_scope: 'the scope evil_scope',
     set_language_model: r'model\.language_model=.* reads other files',
+    set_described_elsewhere: r'model\.backbone\.pretrained=.* describes the model elsewhere',
     set_path: r'model\.backbone\.style=.* is no plain word',
     set_address: r'model\.backbone\.style=.* is no plain word',
     set_number: r'model\.backbone\.style=.* is a bytes',

@@ -237,3 +237,10 @@ def test_pytorchs_own_switch_is_named(plain: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
     with pytest.raises(CheckpointFileError, match=r'TORCH_FORCE_WEIGHTS_ONLY_LOAD.*unset it'):
         load_safely(plain)
+
+
+def test_messages_send_nothing_to_the_terminal(tmp_path: Path, plain: Path) -> None:
+    rewrite(plain, tmp_path / 'a.pth', b'cos\n\x1b[2Jsystem' + b'x' * 1000 + b'\n.')
+    with pytest.raises(CheckpointFileError, match=r'\(os\.\[2Jsystemx+\)') as error:
+        load_safely(tmp_path / 'a.pth')
+    assert str(error.value).isprintable() and len(str(error.value)) < 1000

@@ -82,6 +82,10 @@ def test_every_way_to_load_is_safe(evil: Path, tmp_path: Path) -> None:
     with mock.patch(f'{schemes}.get_local_path') as local:
         local.return_value.__enter__.return_value = str(evil)
         assert_refused(evil, lambda: CheckpointLoader.load_checkpoint('s3://bucket/evil.pth'))
+    with pytest.raises(CheckpointFileError, match=r'pavi://a\.pth is not read; download'):
+        CheckpointLoader.load_checkpoint('pavi://a.pth')
+    covered = [loader.__module__ for loader in CheckpointLoader._schemes.values()]
+    assert set(covered) == {schemes}
 
 
 def test_downloads_are_kept(tmp_path: Path) -> None:
@@ -194,6 +198,7 @@ def test_programs_are_refused(tmp_path: Path) -> None:
         ('a = ' + '[' * 100_000, 'a syntax error'),
         ('#' * 3_000_000, '3000000 characters'),
         ('a = "\0"', 'a syntax error'),
+        ("model = dict(type='\x1b.\x1b[2J')", 'the type .[2J)'),
         ("a = __import__('os')", '__import__'),
         ("model = dict(type='os.system', command='ls')", 'the type os.system'),
         ("model = dict({'type': 'subprocess.run'})", 'the type subprocess.run'),
