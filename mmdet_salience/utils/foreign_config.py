@@ -180,9 +180,15 @@ def find_dataset(dataset: Any) -> Mapping[str, Any]:
     while isinstance(dataset, Mapping) and 'pipeline' not in dataset:
         inner = dataset.get('datasets')
         dataset = inner[0] if isinstance(inner, (list, tuple)) and inner else dataset.get('dataset')
-    if not isinstance(dataset, Mapping) or not isinstance(dataset['pipeline'], (list, tuple)):
-        raise ValueError('test_dataloader.dataset has no pipeline')
+    pipeline = dataset['pipeline'] if isinstance(dataset, Mapping) else None
+    if not pipeline or not is_list_of(pipeline, Mapping) or not all(map(has_type, pipeline)):
+        raise ValueError('test_dataloader.dataset has no pipeline of transforms')
     return dataset
+
+
+def has_type(value: Any) -> bool:
+    """Whether something could be built of a value."""
+    return isinstance(value, Mapping) and 'type' in value
 
 
 def copy_metainfo(dataset: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,10 +240,10 @@ def copy_for_inference(values: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: One of them is missing, or could do harm; the message names the key.
     """
-    model = values.get('model')
-    if not isinstance(model, Mapping):
+    model, loader = values.get('model'), values.get('test_dataloader')
+    if not has_type(model):
         raise ValueError('there is no model')
-    dataset = find_dataset((values.get('test_dataloader') or {}).get('dataset'))
+    dataset = find_dataset(loader.get('dataset') if isinstance(loader, Mapping) else None)
     operators = Checker([MODELS, TASK_UTILS], mmcv.ops.__all__)  # such as "nms"
     inner = dict(
         type='mmdet.BaseDetDataset',

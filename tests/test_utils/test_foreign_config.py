@@ -152,6 +152,22 @@ def remove_model(cfg: Config, folder: Path) -> None:
     cfg.pop('model')
 
 
+def replace_model(cfg: Config, folder: Path) -> None:
+    cfg.model = dict(backbone=cfg.model.backbone)
+
+
+def replace_loader(cfg: Config, folder: Path) -> None:
+    cfg.test_dataloader = [1]
+
+
+def replace_transform(cfg: Config, folder: Path) -> None:
+    cfg.test_dataloader.dataset.pipeline[1] = 1
+
+
+def empty_pipeline(cfg: Config, folder: Path) -> None:
+    cfg.test_dataloader.dataset.pipeline = []
+
+
 def remove_pipeline(cfg: Config, folder: Path) -> None:
     cfg.test_dataloader.dataset = dict(datasets=[])
 
@@ -177,7 +193,10 @@ REFUSED: dict[Change, str] = {
     set_inner_transform: r"\[0\]\[0\]\.transforms\[0\]\.type='from_dict' is not registered",
     set_tokenizer: r'test_pipeline\[1\]\.tokenizer_name=.* reads other files',
     remove_model: 'there is no model',
-    remove_pipeline: 'has no pipeline',
+    replace_model: 'there is no model',
+    **dict.fromkeys(
+        (replace_loader, replace_transform, empty_pipeline, remove_pipeline), 'has no pipeline'
+    ),
 }
 
 
