@@ -1,5 +1,6 @@
 """Models by their names, inference with them, and the arrays behind their detections."""
 
+from ..utils.config_text import load_checkpoint_config
 from .detection import ImageResult, detect_images, iter_detections
 from .inferencer import DetInferencer
 from .inspection import (
@@ -24,4 +25,5 @@ __all__ = [
     'inspect_image',
     'iter_detections',
     'list_models',
+    'load_checkpoint_config',
 ]

@@ -15,7 +15,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
 from ..datasets.file_lists import list_below
-from ..utils.config_text import read_config, require_plain_config
+from ..utils.config_text import load_checkpoint_config
 from ..utils.safe_load import trusted, trusting
 from .image_pipeline import ImagePipeline, name_of
 from .model_zoo import find_model
@@ -56,7 +56,7 @@ class DetInferencer(MMDetInferencer):
             model, weights = str(found.config), weights or found.weights
         with trusting(trusted() or trust_checkpoints):
             if model is None and weights is not None:
-                require_plain_config(read_config(weights), weights)
+                model = load_checkpoint_config(weights)
             super().__init__(model, weights, **kwargs)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ in the names of the functions.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlparse
 
 import torch
@@ -23,7 +23,7 @@ from mmengine.runner.checkpoint import (
     get_torchvision_models,
 )
 
-from .safe_load import load_safely
+from .safe_load import CheckpointFileError, load_safely
 
 
 def download(url: str) -> Path:
@@ -131,3 +131,17 @@ def load_from_ceph(filename: str, map_location: Any = None) -> Any:
     """
     with get_local_path(filename, backend_args=dict(backend='petrel')) as path:
         return load_safely(path, map_location)
+
+
+@CheckpointLoader.register_scheme('pavi://', force=True)
+def refuse_pavi(filename: str, map_location: Any = None) -> NoReturn:
+    """Refuse a checkpoint of a service whose client reads it in a way of its own.
+
+    Args:
+        filename: Its address.
+        map_location: Not used.
+
+    Raises:
+        CheckpointFileError: Always.
+    """
+    raise CheckpointFileError(f'{filename} is not read; download the file and give its path')

@@ -1,46 +1,35 @@
 """Read checkpoints without running what somebody may have put into them.
 
 A checkpoint is a pickle, and a pickle can call anything. Here only tensors, plain values and the
-few harmless classes are created that MMEngine's checkpoints hold: NumPy's arrays and numbers, and
-the history of the losses. Whoever trusts a file can say so: ``trust_checkpoints = True`` in the
-config, or the environment variable :data:`TRUST_VARIABLE`.
+few harmless classes are created that MMEngine's checkpoints hold: NumPy's arrays of numbers and
+texts, and the history of the losses (see ``pickled_values.py``). Whoever trusts a file can say so:
+``trust_checkpoints = True`` in the config, or the environment variable :data:`TRUST_VARIABLE`.
 """
 
-import codecs
 import os
 import pickle
 import re
 import tarfile
 import zipfile
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging.history_buffer import HistoryBuffer
-from mmengine.utils import digit_version
 
-from . import restricted_pickle
+from .pickled_arrays import refuse
+from .restricted_pickle import pickle_module
 
 TRUST_VARIABLE = 'MMDET_SALIENCE_TRUST_CHECKPOINTS'
-HISTORY_STATISTICS = ('min', 'max', 'current', 'mean')
-
-# From here on ``torch.serialization.safe_globals`` takes objects under a name.
-FIRST_WITH_NAMES = '2.6.0'
+FORCE_VARIABLE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 MAX_REASON = 300
 
-# What PyTorch allows by itself, but not yet in 2.1.
-PLAIN_GLOBALS = {
-    '_codecs.encode': codecs.encode,
-    'builtins.bytearray': bytearray,
-    'builtins.complex': complex,
-    'builtins.set': set,
-    'collections.Counter': Counter,
-}
+# Start of PyTorch's zip format, and records in it.
+ZIP_START = b'PK\x03\x04'
+PROGRAM = 'constants.pkl'
+STORAGES = 'data/'
 
 _trust = ContextVar('trust', default=False)  # what the innermost trusting() of the thread says
 
@@ -71,58 +60,36 @@ def trusting(trust: bool = True) -> Iterator[None]:
         _trust.reset(token)
 
 
-def history_statistic(owner: type, name: str) -> Callable[..., Any]:
-    """Stand in for ``getattr``, by which a history names the functions of its class.
+def storage_sizes(path: Path) -> dict[str, int]:
+    """Look into a checkpoint in zip format before it is read.
+
+    Two readers see the file, Python's here and PyTorch's, and both have to find the same.
 
     Args:
-        owner: The class.
-        name: Name of the function.
+        path: The file.
 
     Returns:
-        The function.
+        Bytes of each storage by its key.
 
     Raises:
-        pickle.UnpicklingError: It is anything else.
+        pickle.UnpicklingError: It is not as PyTorch writes it, or holds a TorchScript program.
+        zipfile.BadZipFile: It is damaged.
     """
-    if owner is not HistoryBuffer or name not in HISTORY_STATISTICS:
-        raise pickle.UnpicklingError(f'GLOBAL getattr({owner}, {name!r}) was not allowed')
-    found: Callable[..., Any] = getattr(HistoryBuffer, name)
-    return found
-
-
-def allowed_globals() -> dict[str, Any]:
-    """What checkpoints may name beyond tensors and plain values, by "module.name".
-
-    NumPy 1 and 2 keep the same functions in two modules, and a file tells who wrote it.
-    """
-    array, scalar = np.array([0.0]).__reduce__()[0], np.float64(0.0).__reduce__()[0]
-    names: dict[str, Any] = {
-        'builtins.getattr': history_statistic,
-        'builtins.slice': slice,
-        'numpy.ndarray': np.ndarray,
-        'numpy.dtype': np.dtype,
-        'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
-    }
-    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-        names[f'{module}._reconstruct'] = array
-        names[f'{module}.scalar'] = scalar
-    for code in '?bBhHiIlLqQefdFDSUO':
-        kind = type(np.dtype(code))  # numpy.dtype itself before NumPy 1.20
-        names[f'{kind.__module__}.{kind.__qualname__}'] = kind
-    return names
-
-
-def has_named_globals() -> bool:
-    """Whether PyTorch's own safe loading can be told what to allow."""
-    return bool(digit_version(torch.__version__) >= digit_version(FIRST_WITH_NAMES))
-
-
-def holds_program(path: Path) -> bool:
-    """Whether a file holds a TorchScript program."""
-    if not zipfile.is_zipfile(path):
-        return False
     with zipfile.ZipFile(path) as archive:
-        return any(name.endswith('/constants.pkl') for name in archive.namelist())
+        entries = archive.infolist()
+    names = [entry.filename.partition('/')[2] for entry in entries]
+    if PROGRAM in names:
+        refuse('TorchScript')
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise pickle.UnpicklingError('it is compressed')
+    records = torch._C.PyTorchFileReader(str(path)).get_all_records()
+    if sorted(records) != sorted(set(names)) or len(records) != len(names):
+        raise pickle.UnpicklingError('its table of contents is ambiguous')
+    return {
+        name.removeprefix(STORAGES): entry.file_size
+        for name, entry in zip(names, entries, strict=True)
+        if name.startswith(STORAGES)
+    }
 
 
 def read_restricted(path: Path, **options: Any) -> Any:
@@ -139,29 +106,18 @@ def read_restricted(path: Path, **options: Any) -> Any:
         pickle.UnpicklingError: It holds what is not allowed, or is in a format that PyTorch reads
             in another way.
     """
-    from torch._weights_only_unpickler import _get_allowed_globals
-
-    if tarfile.is_tarfile(path) or holds_program(path):
-        raise pickle.UnpicklingError('GLOBAL TorchScript or tar file')
-    restricted_pickle.allow({**PLAIN_GLOBALS, **_get_allowed_globals(), **allowed_globals()})
-    return torch.load(str(path), pickle_module=restricted_pickle, weights_only=False, **options)
-
-
-def read_checked(path: Path, **options: Any) -> Any:
-    """Read a file by the way that this PyTorch has.
-
-    Args:
-        path: The file.
-        **options: Options of ``torch.load``.
-
-    Returns:
-        Its content.
-    """
-    if not has_named_globals():
-        return read_restricted(path, **options)
-    allowed: list[Any] = [(value, name) for name, value in allowed_globals().items()]
-    with torch.serialization.safe_globals(allowed):
-        return torch.load(str(path), weights_only=True, **options)
+    with path.open('rb') as file:  # as PyTorch tells the formats apart
+        is_zip = file.read(len(ZIP_START)) == ZIP_START
+    if not is_zip and tarfile.is_tarfile(path):
+        refuse('tar file')
+    sizes = storage_sizes(path) if is_zip else None
+    if os.environ.get(FORCE_VARIABLE, '').lower() in ('1', 'y', 'yes', 'true'):
+        raise CheckpointFileError(
+            f'{path} is not read: {FORCE_VARIABLE} lets PyTorch refuse every other way of reading, '
+            "and checkpoints are read in a stricter one than PyTorch's here; unset it"
+        )
+    module = pickle_module(sizes, limit=path.stat().st_size)
+    return torch.load(str(path), pickle_module=module, weights_only=False, **options)
 
 
 def load_safely(path: str | Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
@@ -188,7 +144,9 @@ def load_safely(path: str | Path, map_location: Any = 'cpu', mmap: bool = False)
         options = dict(map_location=map_location, mmap=mmap and zipfile.is_zipfile(path))
         if trusted():
             return torch.load(str(path), weights_only=False, **options)
-        return read_checked(path, **options)
+        return read_restricted(path, **options)
+    except CheckpointFileError:
+        raise
     except Exception as error:  # bytes that are no checkpoint may end in any of them
         raise CheckpointFileError(describe_failure(path, error)) from error
 
@@ -203,13 +161,13 @@ def describe_failure(path: Path, error: Exception) -> str:
     Returns:
         The message.
     """
-    text = ' '.join(str(error).split())
-    reason = text.split('WeightsUnpickler error: ')[-1].split('. ')[0][:MAX_REASON]
-    refused = re.search(r'GLOBAL ([\w.]+|getattr\(.*?\))', str(error))
-    if refused or (isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path)):
+    text = ''.join(filter(str.isprintable, ' '.join(str(error).split())))  # no terminal's commands
+    reason = text.split('. ')[0][:MAX_REASON]
+    refused = re.search('GLOBAL (.+) was not allowed', text)
+    if refused:
         return (
-            f'{path} holds more than weights and plain values ({refused[1] if refused else reason})'
-            ', and to load that could run code. If you trust whoever made the file, set '
+            f'{path} holds more than weights and plain values ({refused[1][:MAX_REASON]}), and '
+            'to load that could run code. If you trust whoever made the file, set '
             'trust_checkpoints=True in the config (--cfg-options trust_checkpoints=True) or '
             f'{TRUST_VARIABLE}=1 in the environment'
         )
