@@ -1,8 +1,8 @@
-# The demo's model and data with images of 64 to 128 px in one batch, for half the demo's steps.
+# The demo's model and data with images of 64 to 128 px in one batch, for a third of the demo's steps.
 _base_ = './salience-detr_r18_demo.py'
 
-max_iters = 450
-decay_at = 360
+max_iters = 300
+decay_at = 240
 sides = (64, 80, 96, 112, 128)
 
 train_pipeline = _base_.train_pipeline
