@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import mmcv
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _data_package
+
+import _data_package  # noqa: F401  # the data modules of the checkout's own package
 
 from mmdet_salience.datasets.checks.annotation_file import load_annotation_content
 from mmdet_salience.datasets.conversion.coco_writer import (
@@ -156,7 +157,7 @@ def cut_image(
         ValueError: The image cannot be read, or has another size than the file says.
     """
     path = source / image['file_name']
-    pixels = mmcv.imread(str(path)) if path.is_file() else None
+    pixels = cv2.imread(str(path)) if path.is_file() else None
     if pixels is None:
         raise ValueError(f'{path} is missing or no image; check IMAGE_ROOT')
     if pixels.shape[:2] != (image['height'], image['width']):
