@@ -73,8 +73,16 @@ def move_data_root(cfg: Config, old_root: str | None) -> None:
     Args:
         cfg: Config whose ``data_root`` may have been overridden.
         old_root: ``data_root`` that its datasets were written with.
+
+    Raises:
+        ValueError: If ``data_root`` is no text.
     """
     new_root = cfg.get('data_root')
+    if new_root is not None and not isinstance(new_root, str):
+        raise ValueError(
+            f"data_root={new_root!r} is no path. MMEngine's parser of --cfg-options drops spaces, "
+            'splits at commas and reads numbers; give the path by --data-root, or in a config'
+        )
     if not old_root or not new_root or new_root == old_root:
         return
     new_root = new_root if new_root.endswith('/') else f'{new_root}/'
