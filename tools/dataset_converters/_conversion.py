@@ -166,7 +166,7 @@ def convert_splits(
     splits = {}
     for split, items in samples.items():
         splits[split] = CocoSplit(class_names)
-        for sample in tqdm(items, desc=split, unit='image'):
+        for sample in tqdm(items, desc=split, unit='image', disable=None):
             name = relative_name(sample.image, data_root)
             try:
                 record = read_record(sample, report)
