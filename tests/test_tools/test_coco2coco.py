@@ -191,6 +191,7 @@ def test_boxes_of_polygons_and_masks_without_one(tmp_path: Path) -> None:
         dict(bbox=[], segmentation=dict(counts=runs, size=[100, 200])),
         dict(bbox=[190, 0, 14, 10], area=140),
         dict(bbox=[1, 1, 5, 5], ignore=1),
+        dict(segmentation=[[1, 2, 9, 2, 9, 8]], attributes=dict(rotation=45)),
     )
     main([str(tmp_path)])
     content = read_split(tmp_path, 'train')
@@ -198,6 +199,7 @@ def test_boxes_of_polygons_and_masks_without_one(tmp_path: Path) -> None:
         [10, 20, 60, 60.5],
         [10, 20, 2, 5],
         [190, 0, 10, 10],
+        [1, 2, 8, 6],
     ]
     assert content['annotations'][2]['area'] == 100  # of what is in the image
 

@@ -64,7 +64,7 @@ def _named_files(root: Path, name: str, splits: Sequence[str]) -> dict[str, Path
         words = (split, *OTHER_NAMES.get(split, ()))
         words = (*words, *(word.capitalize() for word in words))
         paths = [root / name.replace('{split}', word) for word in words]
-        found |= {split: path for path in paths[::-1] if path.is_file()}  # noqa: B035
+        found |= {split: path for path in paths[::-1] if os.path.isfile(path)}  # noqa: B035
     return found
 
 
@@ -86,7 +86,7 @@ def find_exports(args: argparse.Namespace, choice: SplitChoice) -> dict[str, Pat
             found = _named_files(args.data_root, name, choice.splits or SPLITS)
             if found and len(found) >= len(choice.splits or ()):
                 return found
-        elif (args.data_root / name).is_file():
+        elif os.path.isfile(args.data_root / name):
             return {'': args.data_root / name}
     looked = args.ann_file or ', '.join(USUAL_FILES)
     raise SystemExit(
@@ -167,7 +167,7 @@ class ImageNames:
         """Files that a name stands for as it is."""
         for folder in (*self._folders, ann_file.parent):
             path = Path(os.path.normpath(folder / name))
-            if path.is_relative_to(os.path.normpath(self._root)) and path.is_file():
+            if path.is_relative_to(os.path.normpath(self._root)) and os.path.isfile(path):
                 yield path
 
     def _same_name(self, name: str) -> list[Path]:

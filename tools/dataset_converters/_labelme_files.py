@@ -5,6 +5,7 @@ import base64
 import binascii
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -95,7 +96,7 @@ def find_image(path: Path, image_path: str, image_dir: Path) -> Path | None:
     for folder in (path.parent, image_dir):
         places += [folder / f'{path.stem}{suffix}' for suffix in IMAGE_SUFFIXES]
         places += [folder / f'{path.stem}{suffix.upper()}' for suffix in IMAGE_SUFFIXES]
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if os.path.isfile(place)), None)
 
 
 def extract_image(path: Path, target: Path, where: str) -> Path:
@@ -119,7 +120,7 @@ def extract_image(path: Path, target: Path, where: str) -> Path:
     except (TypeError, binascii.Error, *UNREADABLE) as error:
         raise DataError('broken images in JSON files', str(error), where) from error
     file = target.with_name(f'{target.name}{suffix}')
-    if file.exists() and (not file.is_file() or file.read_bytes() != pixels):
+    if os.path.lexists(file) and (not os.path.isfile(file) or file.read_bytes() != pixels):
         raise DataError('files in the way of --extract-images', str(file), where)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -184,11 +185,11 @@ def split_files(
 
 def _note_unlabelled(samples: Mapping[str, Sequence[Sample]], root: Path, report: Report) -> None:
     """Note images beside the JSON files that have none; LabelMe writes none for them."""
-    used = {sample.image.resolve() for items in samples.values() for sample in items}
+    used = {os.path.realpath(sample.image) for items in samples.values() for sample in items}
     folders = {s.image.parent for items in samples.values() for s in items}
     for folder in sorted(folders):
         for image in list_files(folder, IMAGE_SUFFIXES):
-            if image.parent == folder and image.resolve() not in used:
+            if image.parent == folder and os.path.realpath(image) not in used:
                 report.notes.add('images without a JSON file, left out', relative_name(image, root))
 
 
@@ -208,7 +209,7 @@ def collect_labelme(
     """
     samples: dict[str, list[Sample]] = {split: [] for split in splits}
     contents: dict[Path, LabelmeFile] = {}
-    owners: dict[Path, str] = {}
+    owners: dict[str, str] = {}
     for split, paths in splits.items():
         for path in paths:
             where = relative_name(path, root)
@@ -218,7 +219,7 @@ def collect_labelme(
             except DataError as error:
                 report.problems.add_error(error, where)
                 continue
-            owner = owners.setdefault(image.resolve(), where)
+            owner = owners.setdefault(os.path.realpath(image), where)
             if owner != where:
                 report.problems.add('images of several JSON files', where, f'as of {owner}')
                 continue

@@ -11,6 +11,7 @@ Example:
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -135,8 +136,11 @@ def read_corners(
 
 
 def rotation_of(item: Mapping[str, Any]) -> float:
-    """Degrees by which CVAT says that a box is turned; raises DataError if it is no number."""
-    attributes = item.get('attributes')
+    """Degrees by which CVAT says that a box is turned; raises DataError if it is no number.
+
+    The box of a polygon or mask is the one around it.
+    """
+    attributes = None if item.get('segmentation') else item.get('attributes')
     value = attributes.get('rotation') if isinstance(attributes, dict) else None
     numbers = finite([value or 0], 1)
     if not numbers:
@@ -254,8 +258,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         dict.fromkeys(n for _, export in exports.values() for n in export.classes.values())
     )
     out_dir = args.out_dir or root / 'annotations'
+    outputs = {os.path.realpath(out_dir / f'{split}.json') for split in samples}
     for path in files.values():
-        if path.resolve() in [(out_dir / f'{split}.json').resolve() for split in samples]:
+        if os.path.realpath(path) in outputs:
             raise SystemExit(f'error: {path} is read and would be replaced; name an --out-dir')
     class_ids = {name: i for i, name in enumerate(names, 1)}
     read = partial(read_record, ObjectRules(described, class_ids, args.tolerance))

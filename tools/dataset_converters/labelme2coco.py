@@ -11,6 +11,7 @@ Example:
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -112,7 +113,8 @@ def find_class_names(files: Iterable[LabelmeFile], renamed: Mapping[str, str]) -
 
 def folder_or_file(text: str) -> Path:
     """Read a folder or a JSON file from the command line; raises ArgumentTypeError."""
-    return Path(text) if text.endswith('.json') and Path(text).is_file() else existing_folder(text)
+    is_file = text.endswith('.json') and os.path.isfile(text)
+    return Path(text) if is_file else existing_folder(text)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, SplitChoice]:
@@ -163,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args, choice = parse_args(argv)
     files = None
-    if args.data_root.is_file():
+    if os.path.isfile(args.data_root):
         files, args.data_root = [args.data_root], args.data_root.parent
     report = Report()
     splits = split_files(args.data_root, files, args, choice)
