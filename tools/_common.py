@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _settings import SettingError, add_settings, override
+from _settings import SettingError, add_settings, override_root
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
@@ -91,11 +91,12 @@ def load_config(args: argparse.Namespace) -> Config:
         raise FileNotFoundError(f'there is no config file {args.config}; check the path')
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
-    data_root = cfg.get('data_root')
-    override(cfg, args.cfg_options, args.data_root)
     from mmdet_salience.datasets.config_data import move_data_root  # prefer_checkout must have run
 
+    data_root = cfg.get('data_root')
+    override_root(cfg, args.cfg_options or {}, args.data_root)
     move_data_root(cfg, data_root)
+    cfg.merge_from_dict(args.cfg_options or {})  # paths among them stay as they are given
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -122,17 +123,13 @@ def read_config(path: str, options: dict[str, Any] | None, data_root: str | None
     """
     run = argparse.Namespace(config=path, cfg_options=options, data_root=data_root)
     run.launcher, run.work_dir = 'none', '.'
-    from mmdet_salience.datasets.config_data import move_data_root  # the tool has the path
-
     try:
-        cfg = load_config(run)
-        move_data_root(cfg, cfg.get('default_data_root'))
+        return load_config(run)
     except (FileNotFoundError, SettingError):
         raise
     except Exception as error:  # a config is a program and may raise anything
         message = f'{path} is no readable config: {type(error).__name__}: {error}'
         raise ValueError(message) from error
-    return cfg
 
 
 def build_runner(cfg: Config) -> 'Runner':

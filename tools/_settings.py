@@ -105,8 +105,8 @@ def add_settings(
     )
 
 
-def override(cfg: Config, settings: dict[str, Any] | None, data_root: str | None) -> None:
-    """Override settings of a config, in place; datasets are not moved yet.
+def override_root(cfg: Config, settings: dict[str, Any], data_root: str | None) -> None:
+    """Override ``data_root`` of a config, in place; datasets are not moved yet.
 
     Args:
         cfg: The config.
@@ -116,10 +116,10 @@ def override(cfg: Config, settings: dict[str, Any] | None, data_root: str | None
     Raises:
         SettingError: The config has no ``data_root``, or the settings have one too.
     """
-    cfg.merge_from_dict(settings or {})
     if data_root is None:
+        cfg.merge_from_dict({key: settings[key] for key in ('data_root',) if key in settings})
         return
-    if 'data_root' in (settings or {}):
+    if 'data_root' in settings:
         raise SettingError('--data-root and --cfg-options data_root=... are both given; drop one')
     if not cfg.get('data_root'):
         raise SettingError(

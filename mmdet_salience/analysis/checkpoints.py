@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..utils.file_names import distinct_names
+
 NO_CHECKPOINT = '-'
 
 
@@ -15,11 +17,7 @@ def name_configs(paths: Sequence[str]) -> list[str]:
     Returns:
         Names that differ.
     """
-    stems = [Path(path).stem for path in paths]
-    counts = [stems[: index + 1].count(stem) for index, stem in enumerate(stems)]
-    return [
-        stem if count == 1 else f'{stem}-{count}' for stem, count in zip(stems, counts, strict=True)
-    ]
+    return distinct_names([Path(path).stem for path in paths], mark='-')
 
 
 def assign_checkpoints(items: Sequence[str], names: Sequence[str]) -> list[str | None]:

@@ -11,6 +11,7 @@ from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 
 from ..datasets.image_content import ImageError
+from ..datasets.thin_images import largest_ratio
 from ..datasets.transforms import LoadCheckedImage
 from ..utils.config_types import type_name
 
@@ -36,6 +37,7 @@ class ImagePipeline:
             # The checked loader reads by backend_args alone.
             is_old = bool(loader.get('file_client_args'))
             loader['type'] = 'LoadImageFromFile' if is_old else LoadCheckedImage
+            loader.update({} if is_old else dict(max_ratio=largest_ratio(transforms)))
         self.load_file = TRANSFORMS.build(loader)
         self.load_array = TRANSFORMS.build(
             dict(type='mmdet.LoadImageFromNDArray', to_float32=loader.get('to_float32', False))

@@ -1,7 +1,7 @@
 """Where a config's data lies: data sets inside wrappers, their files, another data root."""
 
 import os.path as osp
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
@@ -68,11 +68,13 @@ def move_data_root(cfg: Config, old_root: str | None) -> None:
 
     A config copies ``data_root`` into its datasets and evaluators while it is read, so overriding
     the variable alone, as ``--cfg-options data_root=...`` or a child config does, would have no
-    effect.
+    effect. Afterwards the datasets are written for the new root, and ``default_data_root`` says so:
+    whoever moves again, or reads a dump of the config, finds nothing left to move.
 
     Args:
         cfg: Config whose ``data_root`` may have been overridden.
-        old_root: ``data_root`` that its datasets were written with.
+        old_root: ``data_root`` that its datasets were written with; ``default_data_root`` of the
+            config is another such root.
 
     Raises:
         ValueError: If ``data_root`` is no text.
@@ -83,20 +85,39 @@ def move_data_root(cfg: Config, old_root: str | None) -> None:
             f"data_root={new_root!r} is no path. MMEngine's parser of --cfg-options drops spaces, "
             'splits at commas and reads numbers; give the path by --data-root, or in a config'
         )
-    if not old_root or not new_root or new_root == old_root:
+    if not new_root:
         return
-    new_root = new_root if new_root.endswith('/') else f'{new_root}/'
+    new_root = _as_folder(new_root)
+    known = [root for root in (old_root, cfg.get('default_data_root')) if root]
+    old_roots = sorted(set(map(_as_folder, known)) - {new_root}, key=len, reverse=True)
     for split in SPLITS:
         for section in ('dataloader', 'evaluator'):
             if cfg.get(f'{split}_{section}'):
-                _replace_prefix(cfg[f'{split}_{section}'], old_root, new_root)
+                _move_paths(cfg[f'{split}_{section}'], old_roots, new_root)
+    if cfg.get('default_data_root'):
+        cfg.default_data_root = new_root
 
 
-def _replace_prefix(node: Any, old: str, new: str) -> None:
-    """Replace a prefix of the paths under the keys ``data_root`` and ``ann_file``, recursively."""
+def _as_folder(path: str) -> str:
+    """A path with a slash at its end."""
+    return path if path.endswith('/') else f'{path}/'
+
+
+def _move_paths(node: Any, old_roots: Sequence[str], new_root: str) -> None:
+    """Move the paths under the keys ``data_root`` and ``ann_file``, recursively."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in list(items):
         if isinstance(value, (dict, list)):
-            _replace_prefix(value, old, new)
-        elif key in ('data_root', 'ann_file') and isinstance(value, str) and value.startswith(old):
-            node[key] = new + value[len(old) :]
+            _move_paths(value, old_roots, new_root)
+        elif key in ('data_root', 'ann_file') and isinstance(value, str):
+            node[key] = _move_path(value, old_roots, new_root)
+
+
+def _move_path(path: str, old_roots: Sequence[str], new_root: str) -> str:
+    """Move a path from the first of the old roots that it lies in; others stay as they are."""
+    folder = _as_folder(path)
+    for old_root in old_roots:
+        is_moved = new_root.startswith(old_root) and folder.startswith(new_root)
+        if folder.startswith(old_root) and not is_moved:
+            return new_root + path[len(old_root) :]
+    return path

@@ -2,13 +2,25 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.pool import ThreadPool
+from threading import Lock
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from .image_content import JPEG_END, MAX_PIXELS, MAX_SIDE, ImageError, is_cut_jpeg, load_image
+from .image_content import (
+    CUT_OFF,
+    JPEG_END,
+    MAX_PIXELS,
+    MAX_SIDE,
+    TOO_LARGE,
+    ImageError,
+    is_cut_jpeg,
+    load_image,
+)
+
+Size = tuple[int, int]
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 """Passes items on and shows how many of the given number have passed."""
@@ -18,8 +30,12 @@ TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 TURNING_FORMATS = ('JPEG', 'MPO', 'PNG', 'TIFF')  # where OpenCV heeds the tag
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_BITS = 256, 257, 258  # tags
 WIDE_MODES = ('F', 'I')  # 32 bits a pixel, which OpenCV reads from no TIFF file
-PNG_END = b'IEND'
-PNG_DEPTH = 24  # place of the number of bits
+PNG_START, PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND'
+PNG_DEPTH = 24  # place of the number of bits, behind width and height
+LARGEST_DECODED = 2**26  # pixels of an image that is decoded where Pillow fails at its header
+
+CUT_PNG = 'not a readable image: the end of the PNG data is missing'
+WIDE_TIFF = 'not a readable image: OpenCV reads no TIFF file of 32 bits a channel'
 
 
 class ImageHeader(NamedTuple):
@@ -31,17 +47,66 @@ class ImageHeader(NamedTuple):
         is_deep: Whether a channel has more than 8 bits, of which OpenCV keeps the upper 8.
     """
 
-    size: tuple[int, int]
+    size: Size
     is_turned: bool
     is_deep: bool = False
 
 
-def _decode_size(path: str) -> ImageHeader | None:
-    """Size of an image of which Pillow cannot read the header, None if OpenCV cannot either."""
+class _PixelLimit:
+    """Lifts Pillow's limit of pixels, which guards decoding, while any thread reads a header."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._readers = 0
+        self._limit: int | None = None
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Context in which images of any size can be opened; they must not be decoded there."""
+        with self._lock:
+            if not self._readers:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_PIXEL_LIMIT = _PixelLimit()
+_LARGE_IMAGE = Lock()  # held while one is decoded, so that not all threads do so at once
+
+
+def _png_size(path: str) -> Size | None:
+    """Width and height in pixels of a PNG file, None for one of another kind."""
+    with open(path, 'rb') as file:
+        start = file.read(PNG_DEPTH)
+    if not start.startswith(PNG_START) or len(start) < PNG_DEPTH:
+        return None
+    return int.from_bytes(start[16:20], 'big'), int.from_bytes(start[20:24], 'big')
+
+
+def _decode_size(path: str, size: Size | None = None) -> ImageHeader | str:
+    """Size of an image of which Pillow cannot read the header.
+
+    Args:
+        path: The file.
+        size: Its width and height in pixels, None if they are not known.
+
+    Returns:
+        The header, or what is wrong with the file. A large image is taken as its header says.
+    """
+    if size is not None and _is_too_large(size):
+        return TOO_LARGE
+    if size is not None and size[0] * size[1] > LARGEST_DECODED:
+        return ImageHeader(size, False)
     try:
         height, width = load_image(path).shape[:2]
-    except ImageError:
-        return None
+    except ImageError as error:
+        return error.reason
     return ImageHeader((width, height), False)
 
 
@@ -78,9 +143,38 @@ def _is_cut(path: str, kind: str | None) -> bool:
     return PNG_END not in content if kind == 'PNG' else is_cut_jpeg(content)
 
 
-def _is_too_large(size: tuple[int, int]) -> bool:
+def _is_too_large(size: Size) -> bool:
     """Whether OpenCV refuses an image for its size."""
     return size[0] * size[1] > MAX_PIXELS or max(size) > MAX_SIDE
+
+
+def _find_fault(path: str, image: Image.Image, size: Size) -> str:
+    """Say why OpenCV cannot read an image, as far as its header tells; empty if it can."""
+    if image.format == 'TIFF' and image.mode in WIDE_MODES:
+        return WIDE_TIFF
+    if _is_too_large(size):
+        return TOO_LARGE
+    if not _is_cut(path, image.format):
+        return ''
+    return CUT_PNG if image.format == 'PNG' else CUT_OFF
+
+
+def _examine(path: str) -> ImageHeader | str:
+    """Read the header of a file; what is wrong with it, if it is no image that OpenCV can read."""
+    if not os.path.isfile(path):  # a pipe would never end
+        return _decode_size(path)
+    size = None
+    try:
+        size = _png_size(path)
+        with _PIXEL_LIMIT.lifted(), Image.open(path) as image:
+            size = image.size
+            if image.format == 'TIFF':  # some versions of Pillow have turned this size already
+                size = image.tag_v2[TIFF_WIDTH], image.tag_v2[TIFF_HEIGHT]
+            is_turned = _is_turned(image)
+            header = ImageHeader(size[::-1] if is_turned else size, is_turned, _is_deep(image))
+            return _find_fault(path, image, size) or header
+    except Exception:  # Pillow raises whatever its parsers meet in a broken file
+        return _decode_size(path, size)
 
 
 def read_header(path: str) -> ImageHeader | None:
@@ -93,22 +187,8 @@ def read_header(path: str) -> ImageHeader | None:
         The header, None if the file is not an image that OpenCV can read, as far as one can tell
         without decoding it.
     """
-    if not os.path.isfile(path):  # a pipe would never end
-        return None
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if image.format == 'TIFF':  # some versions of Pillow have turned this size already
-                width, height = image.tag_v2[TIFF_WIDTH], image.tag_v2[TIFF_HEIGHT]
-            is_turned = _is_turned(image)
-            is_wide = image.format == 'TIFF' and image.mode in WIDE_MODES
-            is_broken = is_wide or _is_too_large((width, height)) or _is_cut(path, image.format)
-            is_deep = _is_deep(image)
-    except Exception:  # Pillow raises whatever its parsers meet in a broken file
-        return _decode_size(path)
-    if is_broken:
-        return None
-    return ImageHeader((height, width) if is_turned else (width, height), is_turned, is_deep)
+    found = _examine(path)
+    return None if isinstance(found, str) else found
 
 
 def decode_header(path: str) -> ImageHeader | None:
@@ -121,11 +201,19 @@ def decode_header(path: str) -> ImageHeader | None:
         The header, None if the file is not an image that OpenCV can read.
     """
     header = read_header(path)
-    return header if header is not None and _decode_size(path) is not None else None
+    if header is None:
+        return None
+    is_large = header.size[0] * header.size[1] > LARGEST_DECODED
+    try:
+        with _LARGE_IMAGE if is_large else nullcontext():
+            load_image(path)
+    except ImageError:
+        return None
+    return header
 
 
 def explain_unreadable(path: str) -> str:
-    """Say why an image cannot be read.
+    """Say why an image cannot be read, without decoding it where its header tells.
 
     Args:
         path: The file, of which there is no header.
@@ -133,22 +221,14 @@ def explain_unreadable(path: str) -> str:
     Returns:
         A clause.
     """
+    found = _examine(path)
+    if isinstance(found, str):
+        return found
     try:
         load_image(path)
     except ImageError as error:
         return error.reason
     return 'OpenCV reads it now'
-
-
-@contextmanager
-def _without_pixel_limit() -> Iterator[None]:
-    """Let Pillow open large images: only their headers are read."""
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def read_headers(
@@ -168,6 +248,6 @@ def read_headers(
     Returns:
         A header for each file, None for one that is not a readable image.
     """
-    with _without_pixel_limit(), ThreadPool(threads) as pool:
+    with ThreadPool(threads) as pool:
         headers = pool.imap(decode_header if pixels else read_header, paths, chunksize=16)
         return list(headers if progress is None else progress(headers, len(paths)))

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from ..datasets.fault_record import FaultRecord
+from ..datasets.thin_images import largest_ratio
 from ..datasets.transforms import FaultPolicy, LoadCheckedImage
 from .hooks.skipped_images_hook import SkippedImagesHook
 
@@ -100,6 +101,7 @@ def check_loading(dataset: Any, policy: FaultPolicy, check_size: bool = True) ->
         check_size: Whether images must have the annotated size.
     """
     transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+    max_ratio = largest_ratio(transforms)
     for place, loader in enumerate(transforms):
         if type(loader) in (LoadImageFromFile, LoadCheckedImage) and not loader.file_client_args:
             transforms[place] = LoadCheckedImage(
@@ -108,6 +110,7 @@ def check_loading(dataset: Any, policy: FaultPolicy, check_size: bool = True) ->
                 imdecode_backend=loader.imdecode_backend,
                 backend_args=loader.backend_args,
                 check_size=check_size,
+                max_ratio=max_ratio,
                 policy=policy,
             )
 

@@ -107,7 +107,7 @@ def other_classes(cfg: Config) -> tuple[str, ...]:
 def fit_to_data(cfg: Config, names: Sequence[str] = SPLITS) -> DataFit:
     """Fit a config to its data, in place.
 
-    * Datasets and evaluators written for ``default_data_root`` move to ``data_root``.
+    * Datasets and evaluators written for ``default_data_root`` move to ``data_root``, once.
     * COCO metrics without annotation file take that of their dataloader.
     * Class names come from the annotation files where the config states none, and every
       ``num_classes=None`` of the model becomes their number.

@@ -21,6 +21,7 @@ from ..datasets.checks.dataset_check import (
     describe_findings,
 )
 from ..datasets.config_data import SPLITS
+from ..datasets.thin_images import largest_ratio
 from .checked_images import CheckedImagesRunner
 from .class_fit import SplitData, number_list
 from .cpu_norms import without_sync_norms
@@ -238,7 +239,14 @@ def check_splits(
     for data in used:
         evaluated = data.split == 'val'
         root = local_image_root(data)
-        findings = check_annotations(data.table, root, max_headers, evaluated=evaluated)
+        findings = check_annotations(
+            data.table,
+            root,
+            max_headers,
+            evaluated=evaluated,
+            data_root=data.dataset.get('data_root'),
+            max_ratio=largest_ratio(data.dataset.get('pipeline', ())),
+        )
         results.append((data.table.path, findings))
     for train, val in combinations(used, 2):
         if (train.split, val.split) == ('train', 'val') and train.table.path != val.table.path:

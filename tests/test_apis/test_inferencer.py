@@ -97,3 +97,58 @@ def test_wrong_names_are_clear() -> None:
         DetInferencer('salience-detr_r18', device='cpu')
     with pytest.raises(FileNotFoundError, match=r'no config file configs/none\.py'):
         DetInferencer('configs/none.py', device='cpu')
+
+
+def test_no_two_images_share_an_output(
+    model: ZooModel, inferencer: DetInferencer, tmp_path: Path
+) -> None:
+    """Neither pictures of two folders, nor results of two formats; without outputs all is well."""
+    first, second, third = (str(path) for path in images(model))
+    paths = [str(tmp_path / name) for name in ('a/x.png', 'b/x.png', 'b/x.bmp')]
+    for source, path in zip((first, second, third), paths, strict=True):
+        Path(path).parent.mkdir(exist_ok=True)
+        assert cv2.imwrite(path, cv2.imread(source))
+    out = tmp_path / 'out'
+    with pytest.raises(ValueError, match=r'a/x\.png and .*b/x\.png would both .*out/vis/x\.png'):
+        inferencer(paths, out_dir=str(out))
+    with pytest.raises(ValueError, match=r'b/x\.png and .*b/x\.bmp would both .*out/preds/x\.json'):
+        inferencer(paths[1:], no_save_pred=False, out_dir=str(out))
+    array = cv2.imread(first)
+    number = f'{inferencer.num_visualized_imgs + 1:08}.jpg'
+    with pytest.raises(ValueError, match='array of shape'):
+        inferencer([str(tmp_path / number), array], out_dir=str(out))
+    assert not out.exists()
+    assert len(inferencer(paths, no_save_vis=True)['predictions']) == 3
+    inferencer(paths[1:], out_dir=str(out))
+    inferencer([paths[0], paths[0]], out_dir=str(out), no_save_pred=False)
+    assert {path.name for path in (out / 'vis').iterdir()} == {'x.png', 'x.bmp'}
+
+
+def test_folders_without_images_are_named(
+    model: ZooModel, inferencer: DetInferencer, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=f'{tmp_path} holds no image'):
+        inferencer(str(tmp_path))
+    for name in ('a/1.png', 'b/2.PNG'):
+        (tmp_path / 'in' / name).parent.mkdir(parents=True)
+        (tmp_path / 'in' / name).write_bytes(images(model)[0].read_bytes())
+    with pytest.raises(
+        ValueError, match=r'itself holds no image, but its subfolders do: .*in/a, .*in/b;'
+    ):
+        inferencer(str(tmp_path / 'in'))
+    found = inferencer(tmp_path / 'in' / 'b', return_datasamples=True)['predictions']
+    assert [Path(sample.img_path).name for sample in found] == ['2.PNG']
+
+
+def test_a_broken_link_in_a_folder_costs_only_itself(
+    model: ZooModel, inferencer: DetInferencer, tmp_path: Path
+) -> None:
+    (tmp_path / '1.png').write_bytes(images(model)[0].read_bytes())
+    (tmp_path / '2.png').symlink_to(tmp_path / '2.png')
+    with pytest.raises(ValueError, match=r'2\.png: cannot be read'):
+        inferencer(str(tmp_path))
+    with (
+        mock.patch.object(inferencer, 'skip_unreadable', True),
+        pytest.warns(UserWarning, match=r'left out: .*2\.png'),
+    ):
+        assert len(inferencer(str(tmp_path))['predictions']) == 1

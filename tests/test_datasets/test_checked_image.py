@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import time
 import zlib
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -25,6 +26,7 @@ from mmdet_salience.datasets.image_header import (
     decode_header,
     explain_unreadable,
     read_header,
+    read_headers,
 )
 from mmdet_salience.datasets.transforms import FaultPolicy, LoadCheckedImage
 
@@ -319,3 +321,60 @@ def test_record_of_many_processes(tmp_path: Path) -> None:
         file.write('["train", "half')
     assert len(record.read()) == 51, 'a line in the making is left alone'
     assert FaultRecord(str(tmp_path / 'none')).read() == []
+
+
+def refuse_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let any attempt to decode an image fail the test."""
+
+    def fail(*_: object, **__: object) -> None:
+        """Fail."""
+        raise AssertionError('an image was decoded')
+
+    monkeypatch.setattr('mmcv.imfrombytes', fail)
+    monkeypatch.setattr(Image.Image, 'load', fail)
+
+
+@pytest.mark.filterwarnings('error')
+def test_headers_of_large_images_are_read_without_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole ones, cut ones and those that Pillow refuses, alone and by many threads."""
+    large, broken = png_of_size(30000, 30000), png_of_size(30000, 20000)
+    text = b'zTXt' + b'a\0\0' + zlib.compress(bytes(2**26))  # more than Pillow unpacks
+    chunk = struct.pack('>I', len(text) - 4) + text + struct.pack('>I', zlib.crc32(text))
+    broken = broken[:33] + chunk + broken[33:]
+    for name, content in (('a', large), ('b', large[:-12]), ('c', broken)):
+        (tmp_path / f'{name}.png').write_bytes(content)
+    with pytest.raises(ValueError, match='too large'), Image.open(tmp_path / 'c.png'):
+        pass
+    refuse_decoding(monkeypatch)
+    limit = Image.MAX_IMAGE_PIXELS
+    paths = [str(tmp_path / f'{name}.png') for name in 'abc']
+    sizes = [header and header.size for header in read_headers(paths * 20)]
+    assert sizes == [(30000, 30000), None, (30000, 20000)] * 20
+    assert [header and header.size for header in map(read_header, paths)] == sizes[:3]
+    assert explain_unreadable(paths[1]) == (
+        'not a readable image: the end of the PNG data is missing'
+    )
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_one_large_image_is_decoded_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('mmdet_salience.datasets.image_header.LARGEST_DECODED', 9)
+    busy: list[int] = []
+
+    def load(path: str) -> None:
+        """Note how many are decoded at the same time."""
+        busy.append(1)
+        assert sum(busy) == 1, path
+        time.sleep(0.01)
+        busy.append(-1)
+
+    monkeypatch.setattr('mmdet_salience.datasets.image_header.load_image', load)
+    paths = [str(tmp_path / f'{number}.png') for number in range(40)]
+    for path in paths:
+        Path(path).write_bytes(PNG)
+    headers = read_headers(paths, pixels=True)
+    assert len(busy) == 80 and all(header.size == (WIDTH, HEIGHT) for header in headers)

@@ -1,5 +1,6 @@
 """Image files: which are there, their sizes as OpenCV loads them, and where missing ones are."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from PIL import Image
 
 from mmdet_salience.datasets.checks.annotation_table import build_annotation_table
 from mmdet_salience.datasets.checks.dataset_check import KINDS, Finding, check_annotations
+from mmdet_salience.datasets.checks.dataset_repair import repair_annotations
 from mmdet_salience.datasets.checks.image_files import find_elsewhere, find_existing
+from mmdet_salience.datasets.file_lists import list_below
 from mmdet_salience.datasets.image_header import read_header
 
 
@@ -108,3 +111,43 @@ def test_files_and_links_count_folders_do_not(
     monkeypatch.chdir(tmp_path / 'a')
     assert find_existing('', ['1.png', '5.png']).tolist() == [True, False]
     assert find_elsewhere(tmp_path, ['none.png']) is None
+
+
+def test_an_unreadable_entry_costs_only_itself(tmp_path: Path) -> None:
+    """A link in a circle, a broken one and an impossible name leave the other images alone."""
+    content = make_coco(4)
+    write_coco(tmp_path, content)
+    for name, target in (('2.png', '2.png'), ('3.png', 'none.png')):
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to(tmp_path / target)
+    (tmp_path / 'circle').symlink_to(tmp_path / 'circle')
+    content['images'][3]['file_name'] = 'a\0b/4.png'
+    assert find_existing(tmp_path, ['1.png', '2.png', '3.png']).tolist() == [True, False, False]
+    (finding,) = _check(content, tmp_path)
+    assert (finding.kind, finding.count) == ('missing_image', 3)
+    repaired = repair_annotations(content, tmp_path)
+    assert [image['id'] for image in repaired.content['images']] == [1]
+
+
+def test_listing_shows_broken_links_and_warns_of_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / 'a/1.PNG')
+    write_image(tmp_path / 'b/2.png')
+    (tmp_path / '3.png').symlink_to(tmp_path / '3.png')
+    (tmp_path / '4.png').mkdir()
+    os.mkfifo(tmp_path / '5.png')
+    (tmp_path / 'c').symlink_to(tmp_path)
+    names = [path.relative_to(tmp_path).as_posix() for path in list_below(tmp_path, ('.png',))]
+    assert names == ['3.png', 'a/1.PNG', 'b/2.png']
+    scan = os.scandir
+
+    def refuse(path: str) -> Any:
+        """As ``os.scandir`` for a user who may not list the folder ``b``."""
+        if str(path).endswith('b'):
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.warns(UserWarning, match='left out folder .*/b: Permission denied'):
+        assert len(list_below(tmp_path, ('.png',))) == 2

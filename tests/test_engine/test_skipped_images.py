@@ -1,5 +1,6 @@
 """Trainings on data with broken images: they go on and count, or stop and say why."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +279,41 @@ def test_wrapped_data_sets_are_checked(tmp_path: Path) -> None:
         loader = leaf.pipeline.transforms[0]
         assert isinstance(loader, LoadCheckedImage)
         assert (loader.policy.num_images, loader.policy.split) == (8, 'train')
+
+
+def test_thin_images_are_listed_before_and_skipped_later(tmp_path: Path) -> None:
+    """One whose sides the pipeline would round to 0 is treated like other unusable images."""
+    cfg = make_config(write_data(tmp_path), iterations=8)
+    cfg.train_dataloader.dataset.pipeline.insert(
+        2, dict(type='Resize', scale=(SIDE, SIDE), keep_ratio=True)
+    )
+    for split, number in (('train', 2), ('val', 103)):
+        write_image(tmp_path / split / f'{number}.png', (400, 3))
+        path = tmp_path / f'annotations/{split}.json'
+        content = json.loads(path.read_text())
+        image = next(image for image in content['images'] if image['id'] == number)
+        image.update(width=400, height=3)
+        content['annotations'] = [a for a in content['annotations'] if a['image_id'] != number]
+        path.write_text(json.dumps(content))
+    cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=False)
+    with pytest.raises(ValueError, match=r'(?s)thin_image \(1\).*train/2\.png \(id 2\): 400x3'):
+        build(cfg).train()
+    cfg.data_check.allow = ['thin_image']
+    runner = build(cfg)
+    runner.train()
+    faults = {Path(fault.path).name: fault.reason for fault in runner.fault_record.read()}
+    assert set(faults) == {'2.png', '103.png'}
+    assert all('400x3 is too thin' in reason for reason in faults.values())
+
+
+def test_images_outside_the_data_are_refused_unless_allowed(tmp_path: Path) -> None:
+    cfg = make_config(write_data(tmp_path / 'data'))
+    path = tmp_path / 'data/annotations/train.json'
+    content = json.loads(path.read_text())
+    (tmp_path / 'data/train/3.png').rename(tmp_path / '3.png')
+    content['images'][2]['file_name'] = '../3.png'
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'(?s)image_outside \(1\).*\.\./3\.png \(id 3\)'):
+        build(cfg).train()
+    cfg.data_check.allow = ['image_outside']
+    build(cfg).train()

@@ -74,7 +74,7 @@ def test_wrong_input_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixtur
     strange['annotations'][0]['category_id'] = 9
     broken = write_coco(tmp_path / 'broken', strange, 'all.json')
     for argv, message in (
-        ([str(ann_file), str(tmp_path / 'data'), out], '1.png is missing'),
+        ([str(ann_file), str(tmp_path / 'data'), out], '1.png: there is no such file'),
         ([str(broken), str(tmp_path / 'broken'), out], 'all.json lacks 9'),
         (['none.json', 'data', out], 'none.json'),
         ([str(ann_file), 'data', out, '--size', '32', '--overlap', '32'], '--overlap'),
@@ -84,3 +84,37 @@ def test_wrong_input_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / 'tiles' / 'annotations').exists()
+
+
+def test_tiles_of_different_images_never_meet(tmp_path: Path) -> None:
+    """Folders, suffixes and case that fall away in a tile's name; pixels tell whose tile it is."""
+    names = ['a/b.png', 'a/b.jpg', 'a_b.png', 'A_B.png', 'a_b-2.png']
+    content = make_coco(len(names))
+    for number, (image, name) in enumerate(zip(content['images'], names, strict=True)):
+        image['file_name'] = name
+        (tmp_path / 'data' / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((image['height'], image['width'], 3), 40 * number, np.uint8)
+        assert cv2.imwrite(str(tmp_path / 'data' / name), pixels)
+    (tmp_path / 'data/all.json').write_text(json.dumps(content))
+    out = tmp_path / 'tiles'
+    tile_coco.main([str(tmp_path / 'data/all.json'), str(tmp_path / 'data'), str(out)])
+    tiles = json.loads((out / 'annotations/train.json').read_text())['images']
+    written = [image['file_name'] for image in tiles]
+    assert len({name.lower() for name in written}) == len(names)
+    assert written[0] == 'a_b_0_0.png' and written[4] == 'a_b-2_0_0.png'
+    means = [cv2.imread(str(out / 'train' / name)).mean() for name in written]
+    np.testing.assert_allclose(means, [0, 40, 80, 120, 160], atol=1)
+
+
+def test_images_outside_are_refused_unless_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    content = make_coco(1, folder='../')
+    ann_file = write_coco(tmp_path / 'data/inner', content, 'all.json')
+    argv = [str(ann_file), str(tmp_path / 'data/inner'), str(tmp_path / 'tiles')]
+    with pytest.raises(SystemExit):
+        tile_coco.main(argv)
+    assert 'lead out of' in capsys.readouterr().err
+    assert not (tmp_path / 'tiles').exists()
+    tile_coco.main([*argv, '--allow-outside'])
+    assert [path.name for path in (tmp_path / 'tiles/train').iterdir()] == ['1_0_0.png']

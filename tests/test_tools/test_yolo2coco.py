@@ -236,3 +236,73 @@ def test_missing_yaml_and_splits(data: Path) -> None:
 def test_image_dir_without_splits(data: Path, capsys: pytest.CaptureFixture) -> None:
     options = ['--classes', 'pit', '--image-dir', 'images']
     assert '--image-dir must hold {split}' in refusal(main, data, options, capsys)
+
+
+def test_broken_links_are_problems_of_their_own(data: Path) -> None:
+    """A label that cannot be read is not an image without objects."""
+    (data / 'images/train/d.jpg').symlink_to('d.jpg')
+    (data / 'labels/train/b.txt').symlink_to('none.txt')
+    message = failure(main, data)
+    assert 'unreadable images: 1\n  images/train/d.jpg: cannot be read: ' in message
+    assert 'unreadable label files: 1\n  labels/train/b.txt: No such file' in message
+    main([str(data), '--skip-problems'])
+    (image,) = read_split(data, 'train')['images']
+    assert image['file_name'] == 'images/train/a.jpg'
+
+
+POSE = '0 0.5 0.5 0.2 0.4 0.55 0.6'  # one key point in the box [80, 30, 40, 40]
+
+
+def test_pose_labels_are_boxes(data: Path, capsys: pytest.CaptureFixture) -> None:
+    save_text(data / 'labels/train/a.txt', f'{POSE}\n')
+    save_text(data / 'labels/val/c.txt', '1 0.5 0.5 0.2 0.4 0 0\n')
+    save_text(data / 'data.yaml', f'{YAML}kpt_shape: [1, 2]\n')
+    main([str(data)])
+    (item,) = read_split(data, 'train')['annotations']
+    assert item['bbox'] == [80, 30, 40, 40] and 'segmentation' not in item
+    assert 'key points left out, their boxes kept: 1\n  1 a box' in capsys.readouterr().out
+    save_text(data / 'data.yaml', YAML)
+    main([str(data), '--kpt-shape', '1', '2'])
+    assert read_split(data, 'train')['annotations'] == [item]
+
+
+def test_mixtures_of_poses_and_others_are_refused(data: Path) -> None:
+    text = '0 0.5 0.5 0.2 0.4 0.55 0.6 2 0.5 0.5 0\n0 0.5 0.5 0.2 0.4\n0 0.1 0.1 0.5 0.1 0.5 0.9\n'
+    save_text(data / 'labels/train/a.txt', text)
+    save_text(data / 'labels/val/c.txt', '')
+    save_text(data / 'data.yaml', f'{YAML}kpt_shape: [2, 3]\n')
+    message = failure(main, data)
+    assert message.startswith(
+        'lines that are no pose labels: 2\n'
+        '  labels/train/a.txt:2: 5 numbers instead of 11: a box and 2 key points of 3 values'
+    )
+    assert 'a.txt:3: 7 numbers instead of 11' in message
+
+
+@pytest.mark.parametrize('shape', ['[17]', '17', '[0, 2]', '[17, 4]', '[a, b]'])
+def test_broken_shapes_of_key_points(data: Path, shape: str) -> None:
+    save_text(data / 'data.yaml', f'{YAML}kpt_shape: {shape}\n')
+    assert 'kpt_shape must be the number of key points and 2 or 3' in failure(main, data)
+
+
+def test_poses_without_a_shape_are_not_taken_for_polygons(
+    data: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Flags of visibility, or many lines, are sure signs; a few lines are a note."""
+    save_text(data / 'labels/val/c.txt', '')
+    flagged = '0 0.5 0.5 0.2 0.4 0.9 0.9 2 0 0 0\n'
+    for text in (flagged, f'{POSE}\n' * 10):
+        save_text(data / 'labels/train/a.txt', text)
+        message = failure(main, data)
+        assert 'lines that may be poses or polygons: 1\n  labels/train/a.txt:1: ' in message
+        assert '--kpt-shape NUMBER VALUES, or by --polygons' in message
+    main([str(data), '--polygons'])
+    assert len(read_split(data, 'train')['annotations']) == 10
+    save_text(data / 'labels/train/a.txt', POSE)
+    capsys.readouterr()
+    main([str(data)])
+    assert 'lines taken for polygons: 1\n  labels/train/a.txt:1: 1 such' in capsys.readouterr().out
+    options = ['--classes', 'pit', 'scratch', '--image-dir', 'images/{split}']
+    save_text(data / 'data.yaml', 'kpt_shape: [1, 2]')
+    main([str(data), *options])
+    assert read_split(data, 'train')['annotations'][0]['bbox'] == [80, 30, 40, 40]

@@ -82,6 +82,8 @@ def check_file(
         evaluated=source.is_evaluated,
         progress=show_progress,
         pixels=pixels,
+        data_root=source.data_root,
+        max_ratio=source.max_ratio,
     )
     if source.classes is not None:
         findings += check_classes(table, source.classes)

@@ -1,5 +1,6 @@
 """Images, data and model of the tool that shows what a Salience DETR looks at."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from copy import deepcopy
@@ -14,6 +15,7 @@ from mmengine.runner import load_checkpoint
 
 from mmdet_salience.apis.inspection import check_model
 from mmdet_salience.datasets.config_data import split_datasets
+from mmdet_salience.datasets.file_lists import list_below
 from mmdet_salience.engine import fit_to_data
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -34,16 +36,12 @@ def find_images(paths: Sequence[str], out_dir: Path) -> list[Path]:
         ValueError: There is no image in the folders.
     """
     found: list[Path] = []
-    results = out_dir.resolve()
+    results = Path(os.path.realpath(out_dir))
     for path in map(Path, paths):
-        if path.is_dir():
-            files = sorted(file for file in path.rglob('*') if file.is_file())
-            found += [
-                file
-                for file in files
-                if file.suffix.lower() in IMAGE_SUFFIXES and results not in file.resolve().parents
-            ]
-        elif path.exists():
+        if os.path.isdir(path):
+            files = list_below(path, IMAGE_SUFFIXES)
+            found += [file for file in files if results not in Path(os.path.realpath(file)).parents]
+        elif os.path.lexists(path):
             found.append(path)
         else:
             raise FileNotFoundError(f'there is no image or folder {path}; check --images')

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from _check_results import CheckResult, FileResult, show_progress, write_atomic
 
 from mmdet_salience.datasets.checks.annotation_file import load_annotation_content
 from mmdet_salience.datasets.checks.annotation_source import AnnotationSource
 from mmdet_salience.datasets.checks.annotation_table import build_annotation_table
+from mmdet_salience.datasets.checks.category_check import find_parents
 from mmdet_salience.datasets.checks.dataset_check import check_classes, check_pair
 from mmdet_salience.datasets.checks.dataset_repair import ACTIONS, RepairResult, repair_annotations
 
@@ -38,6 +40,12 @@ def choose_categories(
     differs = [f.kind for f in check_pair(first.table, second.table, classes=classes)]
     contradicts = classes is not None and check_classes(second.table, classes)
     return reference if contradicts or 'different_categories' in differs else None
+
+
+def has_stated_parent(file: FileResult) -> bool:
+    """Whether the config states the category that is only the parent of the others as a class."""
+    names = np.array(file.table.category_names)[find_parents(file.table)]
+    return bool(set(names.tolist()) & set(file.source.classes or ()))
 
 
 def describe_repair(result: RepairResult, path: Path) -> str:
@@ -83,9 +91,19 @@ def repair_files(
         content = load_annotation_content(source.ann_file, source.backend_args)
         first, reference = first or file, reference or content['categories']
         categories = choose_categories(first, file, reference)
+        if categories is None and has_stated_parent(file):
+            categories = content['categories']
         repaired = repair_annotations(
-            content, source.image_root, categories, progress=show_progress, pixels=pixels
+            content,
+            source.image_root,
+            categories,
+            progress=show_progress,
+            pixels=pixels,
+            data_root=source.data_root,
+            max_ratio=source.max_ratio,
         )
+        if file is first:
+            reference = repaired.content['categories']
         write_atomic(path, json.dumps(repaired.content))
         print(f'\n{describe_repair(repaired, path)}')
         copies.append(source._replace(ann_file=str(path), backend_args=None))

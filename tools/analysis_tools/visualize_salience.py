@@ -11,7 +11,7 @@ Example:
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +39,7 @@ from mmdet_salience.reports.salience_report import (
     is_own_page,
     write_salience_report,
 )
+from mmdet_salience.utils.file_names import distinct_names
 from mmdet_salience.visualization.inspection_figure import draw_inspection
 
 PAGE = 'index.html'
@@ -184,24 +185,17 @@ def list_split(args: argparse.Namespace, cfg: Config) -> tuple[Task, BaseDetecto
     return Task(len(dataset), names, inspect, f'{args.split} of {args.config}'), model
 
 
-def name_figures(paths: Sequence[str]) -> Iterator[str]:
+def name_figures(paths: Sequence[str]) -> list[str]:
     """Name figures after their images.
 
     Args:
         paths: The images.
 
-    Yields:
+    Returns:
         File names that differ: those of images in several folders get a number.
     """
-    used: set[str] = set()
-    for path in paths:
-        stem = Path(path).stem
-        name, number = f'{stem}_salience.png', 1
-        while name in used:
-            number += 1
-            name = f'{stem}_{number}_salience.png'
-        used.add(name)
-        yield name
+    stems = distinct_names([Path(path).stem for path in paths])
+    return [f'{stem}_salience.png' for stem in stems]
 
 
 def inspect_all(task: Task, classes: Sequence[str], args: argparse.Namespace) -> Results:

@@ -1,6 +1,7 @@
 """What the converters share: options, the loop over images, and what is written and printed."""
 
 import argparse
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from _split_lists import Sample, read_lines, relative_name
-from PIL import Image
 from tqdm import tqdm
 
 from mmdet_salience.datasets.conversion.coco_writer import (
@@ -21,6 +21,7 @@ from mmdet_salience.datasets.conversion.coco_writer import (
 )
 from mmdet_salience.datasets.conversion.data_problems import DataError, ProblemLog
 
+OUTSIDE = 'images outside DATA_ROOT (training takes them with data_check.allow=[image_outside])'
 MAX_SHOWN = 20  # problems of a kind that are printed
 
 
@@ -52,7 +53,7 @@ def existing_folder(text: str) -> Path:
     Raises:
         ArgumentTypeError: If there is no such folder.
     """
-    if not Path(text).is_dir():
+    if not os.path.isdir(text):
         raise argparse.ArgumentTypeError(f'there is no folder {text}; check the path')
     return Path(text)
 
@@ -129,7 +130,7 @@ def read_entries(words: Sequence[str]) -> list[str]:
         ValueError: If there are none, one is there twice or the file cannot be read.
     """
     entries = list(words)
-    is_file = len(words) == 1 and (Path(words[0]).is_file() or words[0].endswith('.txt'))
+    is_file = len(words) == 1 and (os.path.isfile(words[0]) or words[0].endswith('.txt'))
     if is_file:
         try:
             entries = [line for line in read_lines(Path(words[0])) if not line.startswith('#')]
@@ -162,7 +163,6 @@ def convert_splits(
     Returns:
         The splits; images with problems are left out.
     """
-    Image.MAX_IMAGE_PIXELS = None  # one's own images may be as large as they are
     splits = {}
     for split, items in samples.items():
         splits[split] = CocoSplit(class_names)
@@ -173,6 +173,8 @@ def convert_splits(
             except DataError as error:
                 report.problems.add_error(error, name)
                 continue
+            if name.startswith('../'):
+                report.notes.add(OUTSIDE, name)
             splits[split].add_image(name, record.size, record.objects)
             splits[split].counts.update(record.counts)
     return splits

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from mmdet_salience.datasets.conversion.coco_writer import shared_images
 from mmdet_salience.datasets.conversion.data_problems import ProblemLog
+from mmdet_salience.datasets.file_lists import list_below
 
 SPLITS = ('train', 'val', 'test')
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
@@ -56,15 +57,14 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
         suffixes: Suffixes in lower case, with the dot; files may have them in upper case.
 
     Returns:
-        The files, sorted.
+        The files, sorted; broken links are among them, so that reading them is a problem that
+        names them.
     """
-    return sorted(
+    return [
         path
-        for path in folder.rglob('*')
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith('.') for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+        for path in list_below(folder, suffixes)
+        if not any(part.startswith('.') for part in path.relative_to(folder).parts)
+    ]
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
@@ -221,7 +221,7 @@ def find_splits(template: str, choice: SplitChoice, remedy: str) -> dict[str, Pa
         SystemExit: If one that the command line names is missing, or all are.
     """
     paths = {s: Path(template.replace('{split}', s)) for s in choice.splits or SPLITS}
-    found = {split: path for split, path in paths.items() if path.exists()}
+    found = {split: path for split, path in paths.items() if os.path.exists(path)}
     if not found or (choice.splits and len(found) < len(paths)):
         missing = ', '.join(str(path) for split, path in paths.items() if split not in found)
         raise SystemExit(f'error: there is no {missing}; {remedy}')

@@ -1,6 +1,7 @@
 """Classes and images of a YOLO data set, from ``data.yaml`` or folders, for the converter."""
 
 import argparse
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def resolve_entry(entry: str, folders: Sequence[Path]) -> Path | None:
     """
     tails = [entry, entry[3:]] if entry.startswith('../') else [entry]
     paths = [folder / tail for folder in folders for tail in tails]
-    return next((path for path in paths if path.exists()), None)
+    return next((path for path in paths if os.path.exists(path)), None)
 
 
 def list_images(entry: str, folders: Sequence[Path], where: str, log: ProblemLog) -> list[Path]:
@@ -177,7 +178,8 @@ def label_file(image: Path) -> Path | None:
         image: The image.
 
     Returns:
-        ``X/labels/Y.txt`` for ``X/images/Y.jpg``, else the text file next to the image, else None.
+        ``X/labels/Y.txt`` for ``X/images/Y.jpg``, else the text file next to the image, else None;
+        it may be a link that leads nowhere.
     """
     beside = image.with_suffix('.txt')
     folders = list(beside.parts)
@@ -185,7 +187,7 @@ def label_file(image: Path) -> Path | None:
         if folders[place] == 'images':
             folders[place] = 'labels'
             break
-    return next((path for path in (Path(*folders), beside) if path.is_file()), None)
+    return next((path for path in (Path(*folders), beside) if os.path.lexists(path)), None)
 
 
 def collect_samples(

@@ -8,9 +8,10 @@ Example:
 """
 
 import argparse
+import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,6 +20,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _data_package
 
 import _data_package  # noqa: F401  # the data modules of the checkout's own package
 
+from mmdet_salience.datasets.checks.image_files import find_outside
 from mmdet_salience.datasets.conversion.coco_writer import (
     CocoObject,
     CocoSplit,
@@ -43,6 +45,11 @@ class Split(CocoSplit):
         self.problems: list[str] = []
 
 
+def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a text file in UTF-8, with their numbers; a byte-order mark is left out."""
+    return enumerate(path.read_text(encoding='utf-8-sig', errors='replace').splitlines(), 1)
+
+
 def read_pairs(list_file: Path) -> tuple[list[tuple[str, str]], list[str]]:
     """Read the pairs of image and annotation names.
 
@@ -55,13 +62,13 @@ def read_pairs(list_file: Path) -> tuple[list[tuple[str, str]], list[str]]:
     Raises:
         FileNotFoundError: If there is no such list.
     """
-    if not list_file.is_file():
+    if not os.path.isfile(list_file):
         raise FileNotFoundError(
             f'{list_file} is missing: DATA_ROOT must be the folder of DeepPCB '
             f'that holds {" and ".join(LISTS.values())}'
         )
     pairs, problems = [], []
-    for number, line in enumerate(list_file.read_text(errors='replace').splitlines(), 1):
+    for number, line in _numbered_lines(list_file):
         names = line.split()
         if len(names) == 2:
             image = Path(names[0])
@@ -112,7 +119,7 @@ def read_objects(
         The defects and the problems found.
     """
     objects, problems = [], []
-    for number, line in enumerate(ann_path.read_text(errors='replace').splitlines(), 1):
+    for number, line in _numbered_lines(ann_path):
         if not line.strip():
             continue
         try:
@@ -145,7 +152,10 @@ def convert_split(data_root: Path, list_name: str, tolerance: int) -> Split:
         f'{list_name}: {name} is listed {n} times' for name, n in seen.items() if n > 1
     ]
     for image_name, ann_name in tqdm(pairs, unit='image'):
-        missing = [name for name in (image_name, ann_name) if not (data_root / name).is_file()]
+        if find_outside(data_root, [image_name, ann_name]).any():
+            split.problems.append(f'{list_name}: {image_name} {ann_name} leads out of {data_root}')
+            continue
+        missing = [name for name in (image_name, ann_name) if not os.path.isfile(data_root / name)]
         if missing:
             split.problems += [f'{name}: missing, but listed in {list_name}' for name in missing]
             continue

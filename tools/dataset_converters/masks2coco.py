@@ -82,11 +82,7 @@ def read_labels(path: Path, size: ImageSize, classes: MaskClasses, where: str) -
     Raises:
         DataError: If the mask is broken, of another size, or has unknown codes.
     """
-    coded = load_mask(path, classes.by_color, where)
-    mask_size = ImageSize(*coded.rows.shape[::-1])
-    if mask_size != size:
-        detail = f'the mask is {mask_size}, the image {size}'
-        raise DataError('masks of another size than the image', detail, where)
+    coded = load_mask(path, classes.by_color, where, size)
     labels, unknown = decode_mask(coded, classes)
     if unknown:
         kind = 'unknown colours or values (add them to --classes, or ignore by --ignore-color)'

@@ -11,7 +11,7 @@ Example:
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import cv2
@@ -23,14 +23,19 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _data_package
 import _data_package  # noqa: F401  # the data modules of the checkout's own package
 
 from mmdet_salience.datasets.checks.annotation_file import load_annotation_content
+from mmdet_salience.datasets.checks.image_files import find_outside
 from mmdet_salience.datasets.conversion.coco_writer import (
     CocoObject,
     CocoSplit,
     ImageSize,
     count_table,
+    read_image_size,
     tidy,
     write_splits,
 )
+from mmdet_salience.datasets.conversion.data_problems import DataError
+from mmdet_salience.datasets.image_content import load_image
+from mmdet_salience.utils.file_names import distinct_names
 
 
 class TileRule(NamedTuple):
@@ -139,36 +144,63 @@ def spread(items: Sequence[Any], number: int | None) -> list[Any]:
     return [items[place] for place in places]
 
 
+def name_tiles(images: Sequence[dict[str, Any]]) -> list[str]:
+    """Name the tiles of images after their files.
+
+    Args:
+        images: Entries of the annotation file.
+
+    Returns:
+        The beginning of the names of each image's tiles, which differ: folders and name, and a
+        number where ``a/b.png``, ``a/b.jpg`` and ``a_b.png`` meet in one.
+    """
+    paths = [PurePosixPath(image['file_name']).with_suffix('') for image in images]
+    return distinct_names(
+        ['_'.join(part for part in path.parts if part not in ('/', '..')) for path in paths], '-'
+    )
+
+
+def read_image(path: Path, size: ImageSize) -> np.ndarray:
+    """Read an image of the annotated size; one of another size is not decoded.
+
+    Args:
+        path: The image.
+        size: Size that the annotations say.
+
+    Returns:
+        BGR (H, W, 3), uint8.
+
+    Raises:
+        ValueError: The image cannot be read, or has another size.
+    """
+    try:
+        found = read_image_size(path)
+    except DataError as error:
+        raise ValueError(f'{path}: {error}; check IMAGE_ROOT') from error
+    if found != size:
+        raise ValueError(
+            f'{path} has {found} pixels, the annotation file says {size}; run '
+            'tools/analysis_tools/check_dataset.py'
+        )
+    return load_image(str(path))
+
+
 def cut_image(
-    image: dict[str, Any], source: Path, objects: Sequence[list[CocoObject]], rule: TileRule
+    pixels: np.ndarray, stem: str, objects: Sequence[list[CocoObject]], rule: TileRule
 ) -> Iterator[tuple[str, np.ndarray, list[CocoObject]]]:
     """Cut the pixels of an image.
 
     Args:
-        image: Its entry in the annotation file.
-        source: Folder of the images.
+        pixels: The image, BGR (H, W, 3).
+        stem: What the names of its tiles begin with.
         objects: Objects of each tile; empty tiles are left out.
         rule: How images are cut.
 
     Yields:
         Name of the tile, its pixels (BGR) and its objects.
-
-    Raises:
-        ValueError: The image cannot be read, or has another size than the file says.
     """
-    path = source / image['file_name']
-    pixels = cv2.imread(str(path)) if path.is_file() else None
-    if pixels is None:
-        raise ValueError(f'{path} is missing or no image; check IMAGE_ROOT')
-    if pixels.shape[:2] != (image['height'], image['width']):
-        raise ValueError(
-            f'{path} has {pixels.shape[1]} x {pixels.shape[0]} pixels, the annotation file says '
-            f'{image["width"]} x {image["height"]}; run tools/analysis_tools/check_dataset.py'
-        )
-    stem = Path(image['file_name']).with_suffix('').as_posix().replace('/', '_')
-    for window, found in zip(
-        image_tiles(image['width'], image['height'], rule), objects, strict=True
-    ):
+    windows = image_tiles(pixels.shape[1], pixels.shape[0], rule)
+    for window, found in zip(windows, objects, strict=True):
         if found:
             x1, y1, x2, y2 = window
             yield f'{stem}_{x1}_{y1}.png', pixels[y1:y2, x1:x2], found
@@ -201,6 +233,16 @@ def plan_tiles(
     return plans
 
 
+def require_inside(image_root: Path, names: Sequence[str]) -> None:
+    """Refuse names of images that lead out of their folder; raises ValueError."""
+    outside = np.flatnonzero(find_outside(image_root, names))
+    if len(outside):
+        raise ValueError(
+            f'{len(outside)} file names lead out of {image_root}, such as {names[outside[0]]}; '
+            '--allow-outside reads these files too'
+        )
+
+
 def convert(args: argparse.Namespace) -> CocoSplit:
     """Cut all images and write the tiles.
 
@@ -221,16 +263,23 @@ def convert(args: argparse.Namespace) -> CocoSplit:
     content = load_annotation_content(args.ann_file)
     try:
         plans = plan_tiles(content, rule)
+        names = [image['file_name'] for image, _ in plans]
     except (KeyError, TypeError) as error:
         raise ValueError(
             f'{args.ann_file} lacks {error}, or refers to it without having it; '
             'tools/analysis_tools/check_dataset.py lists what is wrong'
         ) from error
+    if not args.allow_outside:
+        require_inside(args.image_root, names)
     split = CocoSplit([category['name'] for category in content['categories']])
     folder = args.out_dir / args.split
     folder.mkdir(parents=True, exist_ok=True)
-    for image, plan in tqdm(spread(plans, args.max_images), unit='image'):
-        for name, pixels, objects in cut_image(image, args.image_root, plan, rule):
+    chosen = spread(plans, args.max_images)
+    stems = name_tiles([image for image, _ in chosen])
+    for stem, (image, plan) in zip(stems, tqdm(chosen, unit='image'), strict=True):
+        path = args.image_root / image['file_name']
+        whole = read_image(path, ImageSize(image['width'], image['height']))
+        for name, pixels, objects in cut_image(whole, stem, plan, rule):
             if not cv2.imwrite(str(folder / name), pixels):
                 raise OSError(f'{folder / name} cannot be written; check the space on the disk')
             split.add_image(name, ImageSize(pixels.shape[1], pixels.shape[0]), objects)
@@ -265,6 +314,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--max-images', type=int, help='only so many images, evenly from first to last'
+    )
+    parser.add_argument(
+        '--allow-outside',
+        action='store_true',
+        help='read images that do not lie below IMAGE_ROOT, if the annotation file names such',
     )
     return parser
 

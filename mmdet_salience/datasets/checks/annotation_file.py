@@ -1,6 +1,9 @@
 """Reading of annotation files, with errors that tell what to do."""
 
+import codecs
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +32,10 @@ def require_file(path: Path) -> None:
     Raises:
         FileNotFoundError: If not; the message lists the ``.json`` files of its folder.
     """
-    if path.is_file():
+    if os.path.isfile(path):
         return
-    folder = path if path.is_dir() else path.parent
-    if not folder.is_dir():
+    folder = path if os.path.isdir(path) else path.parent
+    if not os.path.isdir(folder):
         raise FileNotFoundError(f'there is no annotation file {path}, nor its folder {folder}')
     names = sorted(file.name for file in folder.glob('*.json'))
     found = f'it holds {", ".join(names[:10])}' if names else 'it holds no .json file'
@@ -51,13 +54,30 @@ def _json_error(path: str, error: json.JSONDecodeError) -> ValueError:
     )
 
 
+def _mark_error(name: str, encoding: str) -> ValueError:
+    """Make an error about a byte-order mark, at which pycocotools would stop, with the remedy."""
+    program = (
+        f'import pathlib; file = pathlib.Path({name!r}); '
+        f'file.write_text(file.read_text("{encoding}"), "utf-8")'
+    )
+    return ValueError(
+        f'{name} begins with a byte-order mark (Python calls this encoding {encoding}), which COCO '
+        'readers do not take; save it as UTF-8 without BOM in an editor, or by\n'
+        f'  {shlex.join(["python", "-c", program])}'
+    )
+
+
 def _parse(path: Path, name: str) -> Any:
     """Parse a file of this file system; all errors are ValueErrors with its name."""
     try:
         return json.loads(path.read_text(encoding='utf-8'))
     except json.JSONDecodeError as error:
+        if error.doc.startswith('\ufeff'):
+            raise _mark_error(name, 'utf-8-sig') from None
         raise _json_error(name, error) from None
     except UnicodeDecodeError as error:
+        if error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise _mark_error(name, 'utf-16') from None
         raise ValueError(f'{name} is not a text file in UTF-8: {error}') from None
     except RecursionError:
         raise ValueError(f'{name} is no annotation file: its lists are nested too deeply') from None

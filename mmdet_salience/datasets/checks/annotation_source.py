@@ -1,5 +1,6 @@
 """Which annotation file, images and classes a dataset of a config stands for."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ from mmengine.config import ConfigDict
 
 from ...utils.environment import import_quietly
 from ..config_data import data_files
+from ..thin_images import largest_ratio
 from .annotation_file import is_local
 
 
@@ -21,6 +23,8 @@ class AnnotationSource(NamedTuple):
             classes in the config gets them from there, by DataFittingRunner.
         backend_args: Arguments of MMEngine's file backend.
         is_evaluated: Whether CocoMetric will read the file.
+        data_root: Folder that holds all data, None if it is not known.
+        max_ratio: Ratio of sides from which on an image is too thin for the pipeline.
     """
 
     name: str
@@ -29,6 +33,8 @@ class AnnotationSource(NamedTuple):
     classes: tuple[str, ...] | None = None
     backend_args: dict[str, Any] | None = None
     is_evaluated: bool = False
+    data_root: str | None = None
+    max_ratio: float = math.inf
 
 
 def _type_classes(dataset_type: str | type) -> tuple[str, ...] | None:
@@ -90,4 +96,6 @@ def find_annotation_source(dataset: ConfigDict, name: str) -> AnnotationSource |
         classes=classes or None,
         backend_args=backend_args,
         is_evaluated=bool(dataset.get('test_mode', False)),
+        data_root=dataset.get('data_root') or None,
+        max_ratio=largest_ratio(dataset.get('pipeline', ())),
     )

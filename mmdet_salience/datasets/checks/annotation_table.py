@@ -34,6 +34,7 @@ class AnnotationTable(NamedTuple):
         path: The file.
         category_ids: K ids.
         category_names: K names.
+        category_parents: K names of ``supercategory``, empty where there is none.
         image_ids: (N,) ids.
         file_names: N paths, relative to the image folder.
         image_sizes: (N, 2) int64, width and height in pixels, both 0 where one is missing.
@@ -54,6 +55,7 @@ class AnnotationTable(NamedTuple):
     path: str
     category_ids: tuple[Id, ...]
     category_names: tuple[str, ...]
+    category_parents: tuple[str, ...]
     image_ids: np.ndarray
     file_names: tuple[str, ...]
     image_sizes: np.ndarray
@@ -235,6 +237,7 @@ def build_annotation_table(content: dict[str, Any], path: str) -> AnnotationTabl
         path=path,
         category_ids=category_ids,
         category_names=_texts(categories, 'name', in_categories),
+        category_parents=tuple(str(entry.get('supercategory') or '') for entry in categories),
         image_ids=image_ids,
         file_names=_texts(images, 'file_name', in_images),
         image_sizes=_sizes(images),

@@ -93,6 +93,36 @@ def looks_like_corners(table: AnnotationTable, tolerance: float = 1, fewest: int
     return bool(are_ordered and (boxes[:, 2:] <= sizes + tolerance).all())
 
 
+def find_shares(table: AnnotationTable) -> np.ndarray:
+    """Find boxes in shares of their image's sides, from 0 to 1, instead of pixels.
+
+    Args:
+        table: The annotations.
+
+    Returns:
+        (M,) bool; none where a single box cannot be meant so: a box of less than a pixel at the
+        corner of an image is possible, nothing but such boxes is not.
+    """
+    measured = np.isfinite(table.boxes).all(1) & ~table.is_ignored
+    boxes = table.boxes[measured]
+    are_shares = len(boxes) and ((boxes >= 0) & (boxes <= 1)).all() and (boxes % 1 > 0).any()
+    return measured & bool(are_shares)
+
+
+def has_other_shares(table: AnnotationTable, tolerance: float = 1e-3) -> bool:
+    """Whether boxes in shares are centres and sizes, or corners, because they leave the image.
+
+    Args:
+        table: The annotations, all of them in shares.
+        tolerance: Share by which a box may leave its image.
+
+    Returns:
+        True if a box does so as ``(x, y, width, height)``.
+    """
+    boxes = table.boxes[np.isfinite(table.boxes).all(1)]
+    return bool((boxes[:, :2] + boxes[:, 2:] > 1 + tolerance).any())
+
+
 def find_repeats(values: Iterable[Hashable]) -> np.ndarray:
     """Find values that came before.
 

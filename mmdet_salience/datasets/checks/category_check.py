@@ -10,8 +10,31 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
+import numpy as np
+
 from .annotation_table import AnnotationTable
 from .dataset_findings import Finding, make_finding
+
+
+def find_parents(table: AnnotationTable) -> np.ndarray:
+    """Find the category that Roboflow writes first: id 0, no objects, parent of the others.
+
+    Args:
+        table: The annotations.
+
+    Returns:
+        (K,) bool.
+    """
+    is_used = np.bincount(table.category_rows[table.category_rows >= 0], minlength=1)
+    return np.array(
+        [
+            category_id == 0 and name in table.category_parents and not is_used[row : row + 1].any()
+            for row, (category_id, name) in enumerate(
+                zip(table.category_ids, table.category_names, strict=True)
+            )
+        ],
+        bool,
+    )
 
 
 def _used_names(table: AnnotationTable, classes: Sequence[str] | None) -> tuple[str, ...]:

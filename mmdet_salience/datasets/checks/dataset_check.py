@@ -3,8 +3,9 @@
 Shapes: N images, M annotations, K categories. Boxes are ``(x, y, width, height)`` in pixels.
 """
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,16 @@ from .box_checks import (
     find_overhang,
     find_repeated_boxes,
     find_repeats,
+    find_shares,
     find_turned,
     find_unusable_ids,
+    has_other_shares,
     looks_like_corners,
 )
-from .category_check import check_classes, check_pair
-from .dataset_findings import KINDS, Finding, describe_findings, make_finding, object_table
-from .image_files import FoundImages, find_elsewhere, find_existing
+from .category_check import check_classes, check_pair, find_parents
+from .dataset_findings import KINDS, TOOL, Finding, describe_findings, make_finding, object_table
+from .image_files import find_existing, find_outside
+from .missing_images import explain_missing
 
 __all__ = [
     'KINDS',
@@ -75,6 +79,10 @@ class _Reporter:
         """File and id of an image."""
         return f'{self.table.file_names[row]} (id {self.table.image_ids[row]})'
 
+    def describe_size(self, row: int) -> str:
+        """File, id and size of an image."""
+        return '{}: {}x{}'.format(self.describe_image(row), *self.table.image_sizes[row])
+
     def describe_category(self, row: int) -> str:
         """Name and id of a category."""
         return f'{self.table.category_names[row]} (id {self.table.category_ids[row]})'
@@ -98,8 +106,8 @@ class _Reporter:
         return f'{self.describe_annotation(row)} [{numbers}], {area}, image {size}'
 
 
-def _check_lists(report: _Reporter) -> None:
-    """Look for repeated entries and for images without a size."""
+def _check_lists(report: _Reporter, max_ratio: float) -> None:
+    """Look for repeated entries and for images without a size, or too thin ones."""
     table = report.table
     repeats = [find_repeats(table.category_ids), find_repeats(table.category_names)]
     paths = [os.path.normpath(name) for name in table.file_names]
@@ -108,6 +116,8 @@ def _check_lists(report: _Reporter) -> None:
     report.add('duplicate_image_id', find_repeats(table.image_ids.tolist()), image)
     report.add('duplicate_file', find_repeats(paths), image)
     report.add('missing_size', table.image_sizes.min(1) < 1, image)
+    is_thin = table.image_sizes.max(1) >= max_ratio * table.image_sizes.min(1).clip(1)
+    report.add('thin_image', is_thin, report.describe_size)
 
 
 def _check_references(report: _Reporter, evaluated: bool) -> None:
@@ -122,22 +132,46 @@ def _check_references(report: _Reporter, evaluated: bool) -> None:
     report.add('missing_crowd_flag', ~table.has_crowd_flag, annotation, is_error=evaluated)
 
 
+def _shares_remedy(table: AnnotationTable) -> str | None:
+    """What to do about boxes in shares, None for the usual advice."""
+    if not has_other_shares(table):
+        return None
+    return (
+        'some would leave their image as [x, y, width, height], so they may be centres and sizes, '
+        'or two corners: find out which, and convert them to pixels'
+    )
+
+
 def _check_boxes(report: _Reporter, tolerance: float) -> None:
     """Look for boxes that are dropped, leave the image or repeat another one."""
     table = report.table
     is_degenerate, is_invalid = find_degenerate(table), find_invalid(table)
     is_outside = ~is_degenerate & (find_overhang(table) > tolerance)
+    in_shares = find_shares(table)
+    is_degenerate &= ~in_shares
     remedy = None
     if looks_like_corners(table, tolerance):
         remedy = (
             'all boxes seem to be two corners [x1, y1, x2, y2]; '
             'COCO wants [x, y, width, height]: convert them'
         )
+    report.add('boxes_in_shares', in_shares, report.describe_box, _shares_remedy(table))
     report.add('invalid_box', is_invalid, report.describe_box)
     report.add('degenerate_box', is_degenerate & ~is_invalid, report.describe_box)
     report.add('box_outside_image', is_outside, report.describe_box, remedy)
     report.add('turned_box', find_turned(table), report.describe_box)
     report.add('duplicate_box', find_repeated_boxes(table), report.describe_box)
+
+
+def _parent_remedy(table: AnnotationTable) -> str | None:
+    """What to do about a category that is only the parent of others, None if there is none."""
+    for row in np.flatnonzero(find_parents(table)):
+        return (
+            f'{table.category_names[row]} (id 0) is only the parent of the other categories, as '
+            f'Roboflow writes it, and gives the model a class too many: {TOOL} drops it; remove '
+            'other ones, or add images that show them'
+        )
+    return None
 
 
 def _check_usage(report: _Reporter) -> None:
@@ -148,26 +182,8 @@ def _check_usage(report: _Reporter) -> None:
     used_classes = np.bincount(classes[classes >= 0], minlength=num_classes) > 0
     used_images = np.bincount(images[images >= 0], minlength=num_images) > 0
     is_last = find_rows(table.image_ids, table.image_ids) == np.arange(num_images)
-    report.add('unused_category', ~used_classes, report.describe_category)
+    report.add('unused_category', ~used_classes, report.describe_category, _parent_remedy(table))
     report.add('no_objects', ~used_images & is_last, report.describe_image)
-
-
-def _missing_remedy(names: Sequence[str], found: FoundImages | None) -> str | None:
-    """What to do about missing images, None for the usual advice."""
-    if found is None:
-        if any('\\' in name for name in names):
-            return r'write file_name with / instead of \, also on Windows'
-        return None
-    if found.keeps_folders:
-        return (
-            f'{found.num_found:,} of them are in {found.folder}: pass --image-dir {found.folder}, '
-            'or let data_root and data_prefix=dict(img=...) of the config lead there'
-        )
-    name = os.path.basename(names[0])
-    return (
-        f'{found.num_found:,} of them are in {found.folder}, without the folders of file_name: '
-        f'write {name} instead of {names[0]} there, or move the files'
-    )
 
 
 def _check_presence(report: _Reporter, image_root: str | Path) -> np.ndarray:
@@ -183,7 +199,7 @@ def _check_presence(report: _Reporter, image_root: str | Path) -> np.ndarray:
     names = report.table.file_names
     exists = find_existing(image_root, names)
     missing = [names[row] for row in np.flatnonzero(~exists)]
-    remedy = _missing_remedy(missing, find_elsewhere(image_root, missing)) if missing else None
+    remedy = explain_missing(image_root, missing) if missing else None
     report.add('missing_image', ~exists, lambda row: os.path.join(image_root, names[row]), remedy)
     return exists
 
@@ -265,6 +281,8 @@ def check_annotations(
     evaluated: bool = False,
     progress: Progress | None = None,
     pixels: bool = False,
+    data_root: str | Path | None = None,
+    max_ratio: float = math.inf,
 ) -> tuple[Finding, ...]:
     """Check an annotation file and its images.
 
@@ -277,14 +295,19 @@ def check_annotations(
         evaluated: Whether CocoMetric will read the file, which then needs ``iscrowd``.
         progress: Shows a progress bar while headers are read, such as ``tqdm`` does, if given.
         pixels: Whether to decode the images too, which finds damage beyond their headers.
+        data_root: Folder that holds all data; the image folder by default.
+        max_ratio: Ratio of long to short side from which on an image is too thin, see
+            :func:`largest_ratio`.
 
     Returns:
         The findings.
     """
     report = _Reporter(table, max_examples)
+    is_outside = find_outside(image_root, table.file_names, data_root)
+    report.add('image_outside', is_outside, report.describe_image)
     if image_root is not None:
         _check_files(report, image_root, max_headers, progress, pixels)
-    _check_lists(report)
+    _check_lists(report, max_ratio)
     _check_references(report, evaluated)
     _check_boxes(report, tolerance)
     _check_usage(report)

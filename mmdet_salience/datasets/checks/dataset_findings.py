@@ -28,6 +28,12 @@ KINDS = {
         'let --image-dir, or data_root and data_prefix.img of the config, lead to the folder that '
         'file_name starts from',
     ),
+    'image_outside': Kind(
+        True,
+        'image files outside the data root, by .. or an absolute path in file_name',
+        'move them below it and write file_name from there; if you know where they come from, '
+        'data_check.allow=[image_outside] accepts them',
+    ),
     'unreadable_image': Kind(
         True,
         'files that are not readable images',
@@ -44,6 +50,12 @@ KINDS = {
         'find out which of the two the boxes were drawn on: boxes of an image that was resized or '
         f'turned later are wrong; {TOOL} corrects what the boxes make certain',
     ),
+    'thin_image': Kind(
+        True,
+        'images so thin that resizing rounds their short side to 0 pixels',
+        'cut them into tiles by tools/dataset_converters/tile_coco.py, choose a larger scale in '
+        f'the pipeline, or leave them out with {TOOL}',
+    ),
     'box_outside_image': Kind(
         True,
         'boxes that leave their image',
@@ -55,6 +67,11 @@ KINDS = {
         'boxes that are not four finite numbers',
         'data_check.allow does not help: CocoDataset stops at missing numbers, and the matching at '
         f'infinite ones; mend them, or drop them with {TOOL}',
+    ),
+    'boxes_in_shares': Kind(
+        True,
+        "boxes in shares of the image's sides, from 0 to 1, instead of pixels",
+        f'multiply them by width and height; {TOOL} does',
     ),
     'degenerate_box': Kind(
         True,

@@ -3,6 +3,7 @@
 Shapes: N images, M annotations. Boxes are ``(x, y, width, height)`` in pixels.
 """
 
+import math
 from collections.abc import Sequence, Set
 from copy import deepcopy
 from itertools import zip_longest
@@ -20,8 +21,11 @@ from .box_checks import (
     find_unusable_ids,
     looks_like_corners,
 )
-from .image_repair import merge_images, repair_files
+from .category_check import find_parents
+from .image_files import find_outside
+from .image_repair import drop_thin, merge_images, repair_files
 from .repair_draft import ACTIONS, Draft, start_draft
+from .share_repair import area_of, settle_shares
 
 __all__ = ['ACTIONS', 'RepairResult', 'repair_annotations']
 
@@ -76,6 +80,25 @@ def _merge_categories(draft: Draft) -> bool:
     return True
 
 
+def _drop_parent(draft: Draft, kept: Sequence[str]) -> None:
+    """Drop the category that is only the parent of the others, unless its name is kept."""
+    is_parent = find_parents(draft.make_table())
+    is_dropped = is_parent & np.array([c['name'] not in kept for c in draft.categories])
+    if not is_dropped.all():
+        draft.count('drop_parent_category', draft.drop('categories', is_dropped))
+
+
+def _leave_outside(draft: Draft, image_root: str | Path | None, data_root: str | None) -> None:
+    """Leave images outside the data root to a person, with the first of their names."""
+    names = [image['file_name'] for image in draft.images]
+    rows = np.flatnonzero(find_outside(image_root, names, data_root))
+    if len(rows):
+        draft.left.append(
+            f'{len(rows):,} images lie outside the data root, such as {names[rows[0]]}; decide '
+            'whether they belong to the data: they were kept'
+        )
+
+
 def _match_categories(draft: Draft, reference: Sequence[dict[str, Any]]) -> None:
     """Give the draft the categories of another file, by their names.
 
@@ -117,17 +140,9 @@ def _clip_boxes(table: AnnotationTable) -> np.ndarray:
     return np.concatenate([starts, ends - starts], 1)
 
 
-def _area(annotation: dict[str, Any]) -> float:
-    """Area of an annotation in square pixels, NaN where it is missing or no number."""
-    area = annotation.get('area')
-    if isinstance(area, int | float) and not isinstance(area, bool):
-        return area
-    return np.nan
-
-
 def _has_box_area(annotation: dict[str, Any], width: float, height: float) -> bool:
     """Whether the area of an annotation is that of its box, and not that of a segmentation."""
-    is_equal = abs(_area(annotation) - width * height) <= 1 + 0.01 * width * height
+    is_equal = abs(area_of(annotation) - width * height) <= 1 + 0.01 * width * height
     return is_equal and not annotation.get('segmentation')
 
 
@@ -159,7 +174,7 @@ def _clip_outside(draft: Draft, undecided: Set[Id], tolerance: float) -> None:
 def _fill_fields(draft: Draft) -> None:
     """Write areas and crowd flags that are missing."""
     for annotation in draft.annotations:
-        if not _area(annotation) > 0 and not annotation.get('ignore'):
+        if not area_of(annotation) > 0 and not annotation.get('ignore'):
             annotation['area'] = annotation['bbox'][2] * annotation['bbox'][3]
             draft.count('fill_area', 1)
         if 'iscrowd' not in annotation:
@@ -169,6 +184,8 @@ def _fill_fields(draft: Draft) -> None:
 
 def _repair_boxes(draft: Draft, undecided: Set[Id], tolerance: float) -> None:
     """Drop, clip and complete boxes; arguments as in :func:`_clip_outside`."""
+    if not settle_shares(draft):
+        return
     table = draft.make_table()
     if looks_like_corners(table, tolerance):
         draft.left.append(
@@ -201,6 +218,8 @@ def repair_annotations(
     tolerance: float = 1,
     progress: Progress | None = None,
     pixels: bool = False,
+    data_root: str | None = None,
+    max_ratio: float = math.inf,
 ) -> RepairResult:
     """Repair annotations as far as rules can decide.
 
@@ -214,6 +233,9 @@ def repair_annotations(
         tolerance: Pixels by which a box may leave its image.
         progress: Shows a progress bar while headers are read, such as ``tqdm`` does, if given.
         pixels: Whether to decode the images, so that those with damaged pixels are dropped too.
+        data_root: Folder that holds all data; the image folder by default.
+        max_ratio: Ratio of long to short side from which on an image is too thin and dropped, see
+            :func:`largest_ratio`.
 
     Returns:
         The repaired copy, what was done, and what a person has to decide.
@@ -223,11 +245,15 @@ def repair_annotations(
     """
     draft = start_draft(content)
     _drop_unknown(draft)
-    if _merge_categories(draft) and categories is not None:
-        _match_categories(draft, categories)
+    _leave_outside(draft, image_root, data_root)
+    if _merge_categories(draft):
+        _drop_parent(draft, [category['name'] for category in categories or ()])
+        if categories is not None:
+            _match_categories(draft, categories)
     undecided: set[Id] = set()
     if image_root is not None:
         undecided = repair_files(draft, image_root, tolerance, progress, pixels)
+    drop_thin(draft, max_ratio)
     undecided |= merge_images(draft)
     _repair_boxes(draft, undecided, tolerance)
     _renumber(draft)

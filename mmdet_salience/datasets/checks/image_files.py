@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..file_lists import is_file, is_folder
+
 
 class FoundImages(NamedTuple):
     """Where missing images lie.
@@ -25,11 +27,11 @@ class FoundImages(NamedTuple):
 
 
 def _list_files(folder: str) -> set[str]:
-    """Names of the files of a folder, none if it cannot be read."""
+    """Names of the files of a folder, none if it cannot be read or there can be no such folder."""
     try:
         with os.scandir(folder or os.curdir) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except OSError:
+            return {entry.name for entry in entries if is_file(entry)}
+    except (OSError, ValueError):
         return set()
 
 
@@ -53,13 +55,43 @@ def find_existing(image_root: str | Path, file_names: Sequence[str]) -> np.ndarr
     return found
 
 
+def find_outside(
+    image_root: str | Path | None, file_names: Sequence[str], data_root: str | Path | None = None
+) -> np.ndarray:
+    """Find names that lead out of the data, by ``..`` or from the root of the file system.
+
+    Links are not followed: whoever puts one into the data knows where it leads.
+
+    Args:
+        image_root: Folder that the names start from, None if it is not known.
+        file_names: N paths.
+        data_root: Folder of all data; the image folder if that does not lie in it.
+
+    Returns:
+        (N,) bool.
+    """
+    start = os.path.abspath(image_root or '')
+    root = os.path.abspath(data_root or start)
+    inside = os.path.join(root, '')
+    if not os.path.join(start, '').startswith(inside):
+        inside = os.path.join(start, '')
+    paths = (os.path.normpath(os.path.join(start, name)) for name in file_names)
+    found = [not os.path.join(path, '').startswith(inside) for path in paths]
+    if image_root is None:
+        found = [
+            is_outside or os.path.isabs(name)
+            for is_outside, name in zip(found, file_names, strict=True)
+        ]
+    return np.array(found, bool)
+
+
 def _subfolders(folder: Path, depth: int) -> Iterator[Path]:
     """Folders below a folder, those of the first level first, without hidden ones."""
     if depth == 0:
         return
     try:
         with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith('.'))
+            names = sorted(e.name for e in entries if is_folder(e) and e.name[0] != '.')
     except OSError:
         return
     yield from (folder / name for name in names)
@@ -69,7 +101,7 @@ def _subfolders(folder: Path, depth: int) -> Iterator[Path]:
 
 def _nearby_folders(image_root: Path, most: int = 500) -> list[Path]:
     """Folders to search: two levels below the image folder, its parent and its neighbours."""
-    start = next(folder for folder in (image_root, *image_root.parents) if folder.is_dir())
+    start = next(path for path in (image_root, *image_root.parents) if os.path.isdir(path))
     beside = chain([start.parent], _subfolders(start.parent, 1))
     return list(islice(chain([start], _subfolders(start, 2), beside), most))
 

@@ -9,6 +9,7 @@ import numpy as np
 from ..image_header import ImageHeader, Progress, read_headers
 from .annotation_table import AnnotationTable, Id
 from .box_checks import find_overhang
+from .file_spelling import find_spellings
 from .image_files import find_existing
 from .repair_draft import Draft
 
@@ -215,6 +216,38 @@ def _repair_sizes(
     return undecided
 
 
+def _drop_images(draft: Draft, table: AnnotationTable, rows: np.ndarray) -> None:
+    """Drop images, a mask (N,) of the draft's as its columns have them, and their annotations."""
+    is_of_them = rows[table.image_rows] & (table.image_rows >= 0)
+    draft.count('drop_with_image', draft.drop('annotations', is_of_them))
+    draft.drop('images', rows)
+
+
+def drop_thin(draft: Draft, max_ratio: float) -> None:
+    """Drop images that are too thin for the pipeline, and their annotations.
+
+    Args:
+        draft: Changed in place; images with an ambiguous id stay.
+        max_ratio: Ratio of long to short side from which on an image is too thin.
+    """
+    table, ambiguous = draft.make_table(), find_ambiguous_ids(draft.images)
+    is_thin = table.image_sizes.max(1) >= max_ratio * table.image_sizes.min(1).clip(1)
+    is_thin &= np.array([image_id not in ambiguous for image_id in table.image_ids.tolist()])
+    draft.count('drop_thin_image', int(is_thin.sum()))
+    _drop_images(draft, table, is_thin)
+
+
+def _match_file_names(draft: Draft, image_root: str | Path) -> None:
+    """Take the names of the files for images that are missing only because of their spelling."""
+    names = [image['file_name'] for image in draft.images]
+    exists = find_existing(image_root, names)
+    missing = [name for name, is_there in zip(names, exists, strict=True) if not is_there]
+    spellings = find_spellings(image_root, missing)
+    for image in draft.images:
+        image['file_name'] = spellings.get(image['file_name'], image['file_name'])
+    draft.count('match_file_name', sum(name in spellings for name in missing))
+
+
 def _drop_gone(
     draft: Draft, table: AnnotationTable, exists: np.ndarray, is_gone: np.ndarray
 ) -> None:
@@ -226,11 +259,9 @@ def _drop_gone(
         exists: (N,) bool, whether the file is there.
         is_gone: (N,) bool, which images to drop.
     """
-    is_of_gone = is_gone[table.image_rows] & (table.image_rows >= 0)
     draft.count('drop_missing_image', int((is_gone & ~exists).sum()))
     draft.count('drop_unreadable_image', int((is_gone & exists).sum()))
-    draft.count('drop_with_image', draft.drop('annotations', is_of_gone))
-    draft.drop('images', is_gone)
+    _drop_images(draft, table, is_gone)
 
 
 def repair_files(
@@ -240,7 +271,7 @@ def repair_files(
     progress: Progress | None = None,
     pixels: bool = False,
 ) -> set[Id]:
-    """Compare the images with their files: drop those without one, mend sizes.
+    """Compare the images with their files: spell them alike, drop those without one, mend sizes.
 
     Args:
         draft: Changed in place; images with an ambiguous id stay.
@@ -255,6 +286,7 @@ def repair_files(
     Raises:
         ValueError: If no image would be left.
     """
+    _match_file_names(draft, image_root)
     table = draft.make_table()
     exists = find_existing(image_root, table.file_names)
     rows = np.flatnonzero(exists).tolist()

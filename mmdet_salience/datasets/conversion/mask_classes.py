@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from .coco_writer import ImageSize
 from .data_problems import DataError
 
 # What Pillow's parsers raise for broken files.
@@ -203,25 +204,41 @@ def _code_image(image: Image.Image, by_color: bool) -> CodedMask:
     return _code_values(values if values.dtype == np.uint8 else values.astype(np.int64))
 
 
-def load_mask(path: Path, by_color: bool, where: str) -> CodedMask:
+def _check_size(size: tuple[int, int], expected: ImageSize, where: str) -> None:
+    """Compare the size of a mask with that of its image; raises DataError if they differ."""
+    if size != expected:
+        detail = f'the mask is {ImageSize(*size)}, the image {expected}'
+        raise DataError('masks of another size than the image', detail, where)
+
+
+def load_mask(path: Path, by_color: bool, where: str, size: ImageSize | None = None) -> CodedMask:
     """Load a mask, upright as its EXIF orientation says.
 
     Args:
         path: The image of the mask.
         by_color: Whether a palette image is taken by its colours, not by its indices.
         where: How to call the file in problems.
+        size: Size of its image, if known; a mask of another size is not decoded.
 
     Returns:
         The mask.
 
     Raises:
-        DataError: If the file is not an image, is cut short or holds fractions.
+        DataError: If the file is not an image, is cut short, holds fractions, has another size, or
+            more pixels than Pillow decodes.
     """
     try:
         with Image.open(path) as image:
-            return _code_image(image, by_color)
+            if size and image.size != size[::-1]:  # EXIF may turn it
+                _check_size(image.size, size, where)
+            mask = _code_image(image, by_color)
+    except DataError:
+        raise
     except UNREADABLE as error:
         raise DataError('unreadable masks', str(error) or type(error).__name__, where) from error
+    if size:
+        _check_size(mask.rows.shape[::-1], size, where)
+    return mask
 
 
 def match_codes(table: np.ndarray, classes: MaskClasses) -> np.ndarray:

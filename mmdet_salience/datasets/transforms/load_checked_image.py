@@ -1,5 +1,6 @@
 """A loader of images that finds damaged ones, and names or skips them."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from mmdet.registry import TRANSFORMS
 
 from ..fault_record import Fault, FaultRecord
 from ..image_content import ImageError, load_image
+from ..thin_images import is_thin
 
 BLANK_VALUE = 114  # grey in place of an image that a test cannot leave out
 MOST_SHOWN = 5  # images in the message of an error, the last ones
@@ -68,6 +70,8 @@ class LoadCheckedImage(LoadImageFromFile):
     Args:
         *args: As for ``LoadImageFromFile``.
         check_size: Whether an image of another size than the annotations say cannot be used.
+        max_ratio: Ratio of long to short side from which on an image cannot be used, because
+            resizing would leave nothing of it; see :func:`largest_ratio`.
         policy: What happens to images that cannot be used; None for an error.
         **kwargs: As for ``LoadImageFromFile``; ``ignore_empty`` has no effect.
     """
@@ -76,11 +80,13 @@ class LoadCheckedImage(LoadImageFromFile):
         self,
         *args: Any,
         check_size: bool = True,
+        max_ratio: float = math.inf,
         policy: FaultPolicy | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.check_size = check_size
+        self.max_ratio = max_ratio
         self.policy = policy
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
@@ -120,13 +126,29 @@ class LoadCheckedImage(LoadImageFromFile):
             raise ImageError(
                 path, '{}x{} in the annotations, but {}x{} in the file'.format(*said, width, height)
             )
+        if is_thin(width, height, self.max_ratio):
+            raise ImageError(
+                path,
+                f'{width}x{height} is too thin: resizing would round its short side to 0 pixels',
+            )
         return image
 
     def _blank(self, results: dict[str, Any], error: ImageError) -> np.ndarray:
-        """Make a grey image of the annotated size; raises the error where none is annotated."""
+        """Make a grey image of the annotated size, but no thin one.
+
+        Args:
+            results: What the data set knows of the image.
+            error: What is raised where no size is annotated.
+
+        Returns:
+            The image, (H, W, 3) or (H, W).
+        """
         size = annotated_size(results)
         if size is None:
             raise error
+        if is_thin(*size, self.max_ratio):
+            shortest = int(max(size) / self.max_ratio) + 1
+            size = (max(size[0], shortest), max(size[1], shortest))
         channels = () if self.color_type.startswith('grayscale') else (3,)
         return np.full((*size[::-1], *channels), BLANK_VALUE, np.uint8)
 
