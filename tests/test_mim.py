@@ -88,6 +88,21 @@ def test_test_evaluates_the_result(trained: str, empty: Path, site: Path) -> Non
     assert scores[0] == scores[1]
 
 
+def test_a_data_root_with_spaces_and_commas(empty: Path, site: Path) -> None:
+    root = 'my data, new/set'
+    (empty / 'my data, new').mkdir()
+    (empty / root).symlink_to(empty / 'data' / 'synthetic_defects')
+    options = ('--gpus', '0', '--work-dir', 'my runs, new', '--data-root', root)
+    text = mim(empty, site, 'train', PACKAGE, CONFIG, *options, '--cfg-options', *SHORT)
+    assert f'{root}/annotations/train.json' in text
+    trained = empty / 'my runs, new' / 'iter_2.pth'
+    tested = ('--checkpoint', str(trained), '--gpus', '0', '--work-dir', 'x', '--data-root', root)
+    text = mim(empty, site, 'test', PACKAGE, CONFIG, *tested, '--cfg-options', *SHORT)
+    assert f'{root}/annotations/val.json' in text
+    with pytest.raises(AssertionError, match=r'--data-root "my data, new/set", which takes it'):
+        mim(empty, site, 'train', PACKAGE, CONFIG, '--cfg-options', f'data_root={root}')
+
+
 def test_two_processes(empty: Path, site: Path) -> None:
     options = ('--launcher', 'pytorch', '--gpus', '2', '--work-dir', 'two')
     text = mim(empty, site, 'train', PACKAGE, CONFIG, *options, '--cfg-options', *SHORT)

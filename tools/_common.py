@@ -4,10 +4,14 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config, DictAction
+from _settings import SettingError, add_settings, override_root
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+
+if TYPE_CHECKING:  # brings PyTorch, which a check of a config's data does without
+    from mmengine.runner import Runner
 
 
 def add_run_options(parser: argparse.ArgumentParser, output: str, example: str) -> None:
@@ -24,14 +28,7 @@ def add_run_options(parser: argparse.ArgumentParser, output: str, example: str) 
         help=f'folder of logs and {output}; by default the work_dir of the config, '
         'else work_dirs/NAME_OF_THE_CONFIG',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help=f'override settings of the config, such as {example} '
-        'or key="[(a,b),(c,d)]" (no spaces)',
-    )
+    add_settings(parser, example)
     parser.add_argument(
         '--launcher',
         choices=('none', 'pytorch', 'slurm', 'mpi'),
@@ -88,6 +85,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ValueError: If ``--data-root`` cannot be applied.
     """
     if not Path(args.config).is_file():
         raise FileNotFoundError(f'there is no config file {args.config}; check the path')
@@ -95,10 +93,10 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     from mmdet_salience.datasets.config_data import move_data_root  # prefer_checkout must have run
 
-    options, data_root = args.cfg_options or {}, cfg.get('data_root')
-    cfg.merge_from_dict({key: options[key] for key in ('data_root',) if key in options})
+    data_root = cfg.get('data_root')
+    override_root(cfg, args.cfg_options or {}, args.data_root)
     move_data_root(cfg, data_root)
-    cfg.merge_from_dict(options)  # paths among them stay as they are given
+    cfg.merge_from_dict(args.cfg_options or {})  # paths among them stay as they are given
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -108,7 +106,33 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def build_runner(cfg: Config) -> Runner:
+def read_config(path: str, options: dict[str, Any] | None, data_root: str | None = None) -> Config:
+    """Read a config and move its datasets to its ``data_root``.
+
+    Args:
+        path: The config.
+        options: Settings to override.
+        data_root: Folder of the data instead of the config's.
+
+    Returns:
+        The config; its imports have run.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read as a config, or has no ``data_root`` to replace.
+    """
+    run = argparse.Namespace(config=path, cfg_options=options, data_root=data_root)
+    run.launcher, run.work_dir = 'none', '.'
+    try:
+        return load_config(run)
+    except (FileNotFoundError, SettingError):
+        raise
+    except Exception as error:  # a config is a program and may raise anything
+        message = f'{path} is no readable config: {type(error).__name__}: {error}'
+        raise ValueError(message) from error
+
+
+def build_runner(cfg: Config) -> 'Runner':
     """Build the runner that fits the config to its data, or the one that the config names.
 
     Args:

@@ -18,13 +18,16 @@ from typing import TextIO
 import mmcv
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's own package
+sys.path.append(str(Path(__file__).resolve().parent))  # for _settings
+
+from _settings import SettingsAction
 
 from mmdet_salience.datasets.config_data import data_files
 from mmdet_salience.datasets.synthetic_defects import SyntheticDefects, generate_synthetic_defects
@@ -115,7 +118,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--score-thr', type=float, default=0.3, help='least score to draw')
     parser.add_argument('--seed', type=int, default=0, help='seed of the data and the training')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='config overrides'
+        '--cfg-options',
+        nargs='+',
+        action=SettingsAction,
+        metavar='KEY=VALUE',
+        help='override settings',
     )
     return parser
 

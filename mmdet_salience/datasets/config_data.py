@@ -75,8 +75,16 @@ def move_data_root(cfg: Config, old_root: str | None) -> None:
         cfg: Config whose ``data_root`` may have been overridden.
         old_root: ``data_root`` that its datasets were written with; ``default_data_root`` of the
             config is another such root.
+
+    Raises:
+        ValueError: If ``data_root`` is no text.
     """
     new_root = cfg.get('data_root')
+    if new_root is not None and not isinstance(new_root, str):
+        raise ValueError(
+            f"data_root={new_root!r} is no path. MMEngine's parser of --cfg-options drops spaces, "
+            'splits at commas and reads numbers; give the path by --data-root, or in a config'
+        )
     if not new_root:
         return
     new_root = _as_folder(new_root)

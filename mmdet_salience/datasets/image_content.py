@@ -5,7 +5,6 @@ import stat
 from typing import Any
 
 import cv2
-import mmcv
 import numpy as np
 from mmengine.fileio import get
 
@@ -82,12 +81,14 @@ def decode_image(
         ValueError: The image is damaged or too large; the message says what is wrong.
         MemoryError: There is not enough memory, which is not the file's fault.
     """
+    from mmcv import imfrombytes  # brings PyTorch, which a check of headers does without
+
     if not content:
         raise ValueError('the file is empty')
     if content.startswith(JPEG_START) and is_cut_jpeg(content):
         raise ValueError(CUT_OFF)
     try:
-        image = mmcv.imfrombytes(content, flag=color_type, backend=backend)
+        image = imfrombytes(content, flag=color_type, backend=backend)
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError(f'no memory for an image: {error.err}') from error

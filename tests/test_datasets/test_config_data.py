@@ -69,7 +69,9 @@ def test_the_documented_line_with_a_nested_root() -> None:
         'data_root': 'data/custom/part1/',
         'val_dataloader.dataset.data_root': 'data/custom/other/',
     }
-    run = argparse.Namespace(config=str(CUSTOM), cfg_options=options, launcher='none', work_dir='w')
+    run = argparse.Namespace(
+        config=str(CUSTOM), data_root=None, cfg_options=options, launcher='none', work_dir='w'
+    )
     cfg = load_config(run)
     move_data_root(cfg, cfg.default_data_root)  # as the runner does
     assert cfg.train_dataloader.dataset.data_root == 'data/custom/part1/'

@@ -9,17 +9,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for _check_results, _repair_copies
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for _common
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for _common, _settings
 
+import _data_package  # noqa: F401  # the data modules of the checkout's own package
 from _check_results import CheckResult, check_sources, describe_result, is_report, write_report
-from _common import load_config
+from _common import read_config
 from _repair_copies import repair_files
+from _settings import add_settings
 
 from mmdet_salience.datasets.checks.annotation_file import require_file
 from mmdet_salience.datasets.checks.annotation_source import (
@@ -71,38 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--json', metavar='REPORT.json', type=Path, help='write a report')
     parser.add_argument('--all', action='store_true', help='list every example, not only five')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, such as data_root=...',
-    )
+    add_settings(parser, 'train_dataloader.dataset.ann_file=train.json')
     return parser
-
-
-def read_config(path: str, options: dict[str, Any] | None) -> Config:
-    """Read a config and move its datasets to its ``data_root``.
-
-    Args:
-        path: The config.
-        options: Settings to override.
-
-    Returns:
-        The config; its imports have run.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read as a config.
-    """
-    run = argparse.Namespace(config=path, cfg_options=options, launcher='none', work_dir='.')
-    try:
-        return load_config(run)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # a config is a program and may raise anything
-        message = f'{path} is no readable config: {type(error).__name__}: {error}'
-        raise ValueError(message) from error
 
 
 def find_config_sources(cfg: Config, splits: Sequence[str]) -> list[AnnotationSource]:
@@ -155,10 +125,10 @@ def find_sources(args: argparse.Namespace) -> list[AnnotationSource]:
             if getattr(args, option) is not None:
                 name = option.replace('_', '-')
                 raise ValueError(f'--{name} is for an annotation file; use --cfg-options instead')
-        cfg = read_config(args.target, args.cfg_options)
+        cfg = read_config(args.target, args.cfg_options, args.data_root)
         return find_config_sources(cfg, args.split or SPLITS)
-    if args.split or args.cfg_options:
-        raise ValueError('--split and --cfg-options are for a config (.py)')
+    if args.split or args.cfg_options or args.data_root:
+        raise ValueError('--split, --data-root and --cfg-options are for a config (.py)')
     require_file(Path(args.target))
     if args.image_dir is not None and not Path(args.image_dir).is_dir():
         raise FileNotFoundError(f'there is no image folder {args.image_dir}')

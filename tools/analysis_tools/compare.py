@@ -14,13 +14,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.config import DictAction
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # for check_dataset
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _common, _own_package, _settings
 
-from check_dataset import read_config
+import _own_package  # noqa: F401  # before MMDetection
+from _common import read_config
+from _settings import add_settings
 
 from mmdet_salience.analysis import memory
 from mmdet_salience.analysis.accuracy import (
@@ -100,13 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--out-dir', type=Path, help='folder for comparison.md, .csv, .json and .png'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of all configs, such as data_root=...',
-    )
+    add_settings(parser, 'model.num_queries=300', 'all configs')
     return parser
 
 
@@ -152,7 +146,7 @@ def find_candidates(args: argparse.Namespace, work_dir: Path) -> list[Candidate]
     """
     names = name_configs(args.configs)
     checkpoints = assign_checkpoints(args.checkpoint, names)
-    cfgs = [read_config(path, args.cfg_options) for path in args.configs]
+    cfgs = [read_config(path, args.cfg_options, args.data_root) for path in args.configs]
     candidates = []
     for name, path, cfg, checkpoint in zip(names, args.configs, cfgs, checkpoints, strict=True):
         if cfg.get('model') is None:

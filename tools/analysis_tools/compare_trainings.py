@@ -23,6 +23,9 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _settings
+
+from _settings import add_settings, setting_words
 
 from mmdet_salience.analysis.checkpoints import name_configs
 from mmdet_salience.analysis.comparison import Table
@@ -72,13 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         '--work-dir', type=Path, default=Path('work_dirs/comparison'), help='folder of all runs'
     )
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time (default: 1)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='override settings of all configs, such as train_cfg.max_iters=300',
-    )
+    add_settings(parser, 'train_cfg.max_iters=300', 'all configs', 'extend')
     return parser
 
 
@@ -130,7 +127,7 @@ def train(run: Run, settings: Sequence[str]) -> None:
 
     Args:
         run: What to train.
-        settings: ``KEY=VALUE`` for ``--cfg-options``.
+        settings: Options of ``tools/train.py`` that override settings.
 
     Raises:
         ValueError: The training failed, or did not validate.
@@ -155,7 +152,7 @@ def train_all(runs: Sequence[Run], settings: Sequence[str], jobs: int) -> list[s
 
     Args:
         runs: The runs.
-        settings: ``KEY=VALUE`` for ``--cfg-options``.
+        settings: Options of ``tools/train.py`` that override settings.
         jobs: Runs at a time.
 
     Returns:
@@ -244,12 +241,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = plan_runs(args.configs, args.seeds, args.work_dir)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    failures = train_all(runs, args.cfg_options, args.jobs)
+    settings = setting_words(args.cfg_options or [], args.data_root)
+    failures = train_all(runs, settings, args.jobs)
     results = read_results(runs)
     if results:
         table = tabulate(results)
         print(table.as_text())
-        write_results(results, '\n\n'.join(describe(table, args.cfg_options)), args.work_dir)
+        write_results(results, '\n\n'.join(describe(table, settings)), args.work_dir)
         print(f'\nwritten to {args.work_dir}')
     for failure in failures:
         print(failure, file=sys.stderr)

@@ -25,16 +25,17 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmdet.apis import init_detector
-from mmdet.registry import DATASETS
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # for check_dataset
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _common, _own_package, _settings
 
-from check_dataset import read_config
+import _own_package  # noqa: F401  # before MMDetection
+from _common import read_config
+from _settings import add_settings
+from mmdet.apis import init_detector
+from mmdet.registry import DATASETS
 
 from mmdet_salience.analysis.accuracy import prepare_evaluation
 from mmdet_salience.analysis.checkpoints import assign_checkpoints, name_configs
@@ -86,13 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--max-images', type=int, help='only the first images')
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
     parser.add_argument('--out-dir', type=Path, help='folder of tables and picture')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of all configs, such as data_root=...',
-    )
+    add_settings(parser, 'model.num_queries=300', 'all configs')
     return parser
 
 
@@ -260,7 +255,7 @@ def run(args: argparse.Namespace) -> list[Row]:
         ValueError: A config has no checkpoint, or detector and data do not fit.
     """
     names = name_configs(args.configs)
-    configs = [read_config(path, args.cfg_options) for path in args.configs]
+    configs = [read_config(path, args.cfg_options, args.data_root) for path in args.configs]
     checkpoints = assign_checkpoints(args.checkpoint, names)
     rows: list[Row] = []
     with TemporaryDirectory() as folder:

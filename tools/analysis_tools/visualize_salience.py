@@ -17,16 +17,18 @@ from typing import Any, NamedTuple
 
 import cv2
 import torch
-from mmdet.models.detectors import BaseDetector
-from mmdet.registry import DATASETS
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # for check_dataset
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for _inspected_data
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _common, _own_package, _settings
 
+import _own_package  # noqa: F401  # before MMDetection
+from _common import read_config
 from _inspected_data import find_images, load_model, split_config
-from check_dataset import read_config
+from _settings import add_settings
+from mmdet.models.detectors import BaseDetector
+from mmdet.registry import DATASETS
 
 from mmdet_salience.analysis.matching import MatchCounts
 from mmdet_salience.apis import ImageInspection, inspect_dataset_image, inspect_image
@@ -104,13 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--out-dir', type=Path, required=True, help='folder of the page and the figures'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, such as data_root=...',
-    )
+    add_settings(parser, 'model.num_queries=300')
     return parser
 
 
@@ -271,7 +267,7 @@ def run(args: argparse.Namespace, command: str) -> int:
         ValueError: Options, config, checkpoint and data do not fit together.
     """
     check_options(args)
-    cfg = read_config(args.config, args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options, args.data_root)
     task, model = (list_images if args.images else list_split)(args, cfg)
     results = inspect_all(task, model.dataset_meta['classes'], args)
     text = summarize(task, results, args.score_thr)

@@ -75,18 +75,21 @@ def split_name(text: str) -> str:
     return text
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
+def make_parser(
+    description: str, read_root: Callable[[str], Path] = existing_folder
+) -> argparse.ArgumentParser:
     """Make a parser with the options that all converters have.
 
     Args:
         description: What the converter does.
+        read_root: Reads the data root from the command line.
 
     Returns:
         The parser.
     """
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
-    add('data_root', type=existing_folder, help='folder of the data set; images stay in it')
+    add('data_root', type=read_root, help='folder of the data set; images stay in it')
     out_help = 'folder of the annotation files (default: DATA_ROOT/annotations)'
     add('--out-dir', type=Path, help=out_help)
     split_help = 'names of the splits (default: those of train, val, test that are there)'
@@ -163,7 +166,7 @@ def convert_splits(
     splits = {}
     for split, items in samples.items():
         splits[split] = CocoSplit(class_names)
-        for sample in tqdm(items, desc=split, unit='image'):
+        for sample in tqdm(items, desc=split, unit='image', disable=None):
             name = relative_name(sample.image, data_root)
             try:
                 record = read_record(sample, report)

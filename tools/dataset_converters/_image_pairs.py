@@ -224,9 +224,18 @@ def add_pair_options(parser: argparse.ArgumentParser, image_dir: str, list_dir: 
     add('--image-suffix', metavar='SUFFIX', help=suffix_help)
     list_help = f'folder of SPLIT.txt, with the name of an image a line (default: {list_dir})'
     add('--list-dir', default=list_dir, metavar='DIR', help=list_help)
+    add_ratio(parser)
+
+
+def add_ratio(parser: argparse.ArgumentParser) -> None:
+    """Declare how images are divided at random.
+
+    Args:
+        parser: The parser, to which the options are added in place.
+    """
     ratio_help = 'divide all images at random instead, into splits of these sizes, such as 6:2:2'
-    add('--split-ratio', type=parse_ratio, metavar='RATIO', help=ratio_help)
-    add('--seed', type=int, default=0, help='seed of --split-ratio (default: 0)')
+    parser.add_argument('--split-ratio', type=parse_ratio, metavar='RATIO', help=ratio_help)
+    parser.add_argument('--seed', type=int, default=0, help='seed of --split-ratio (default: 0)')
 
 
 def check_splits(parser: argparse.ArgumentParser, args: argparse.Namespace) -> SplitChoice:

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _data_package
+
+import _data_package  # noqa: F401  # the data modules of the checkout's own package
 
 from mmdet_salience.datasets.checks.image_files import find_outside
 from mmdet_salience.datasets.conversion.coco_writer import (

@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _data_package
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # what the converters share
 
+import _data_package  # noqa: F401  # the data modules of the checkout's own package
 from _conversion import ImageRecord, Report, convert_splits, finish, make_parser, read_entries
 from _image_pairs import PairLayout, add_pair_options, check_splits, collect_pairs, image_suffixes
 from _split_lists import IMAGE_SUFFIXES, Sample, SplitChoice, relative_name

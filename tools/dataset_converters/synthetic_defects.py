@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _data_package
+
+import _data_package  # noqa: F401  # the data modules of the checkout's own package
 
 from mmdet_salience.datasets import DefectSettings, generate_synthetic_defects
 

@@ -18,7 +18,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _data_package
+
+import _data_package  # noqa: F401  # the data modules of the checkout's own package
 
 from mmdet_salience.datasets.checks.annotation_file import load_annotation_content
 from mmdet_salience.datasets.checks.image_files import find_outside

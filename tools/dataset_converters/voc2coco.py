@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _data_package
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # what the converters share
 
+import _data_package  # noqa: F401  # the data modules of the checkout's own package
 from _conversion import (
     ImageRecord,
     Report,

@@ -21,9 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _data_package
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # what the converters share
 
+import _data_package  # noqa: F401  # the data modules of the checkout's own package
 from _conversion import (
     ImageRecord,
     Report,
@@ -42,9 +43,9 @@ from mmdet_salience.datasets.conversion.coco_writer import (
     ImageSize,
     box_object,
     read_image_size,
-    tidy,
 )
 from mmdet_salience.datasets.conversion.data_problems import DataError
+from mmdet_salience.datasets.conversion.polygons import polygon_object
 
 LARGEST_SHARE = 2  # larger numbers are pixels, not shares of a side
 
@@ -96,51 +97,6 @@ def parse_numbers(line: str, key_points: KeyPoints | None = None) -> list[float]
     return numbers
 
 
-def polygon_area(points: Sequence[tuple[float, float]]) -> float:
-    """Area of a polygon that does not cross itself.
-
-    Args:
-        points: Its corners (x, y), in pixels.
-
-    Returns:
-        The area in square pixels.
-    """
-    doubled = 0.0
-    for (x1, y1), (x2, y2) in zip(points, [*points[1:], points[0]], strict=True):
-        doubled += x1 * y2 - x2 * y1
-    return abs(doubled) / 2
-
-
-def polygon_object(
-    category_id: int, shares: Sequence[float], size: ImageSize, tolerance: float
-) -> CocoObject:
-    """Make an object of a polygon, with the box around it.
-
-    Args:
-        category_id: Id of its class.
-        shares: x1, y1, x2, y2, ... in shares of the sides.
-        size: Size of the image.
-        tolerance: A polygon that leaves the image by at most this many pixels is clipped.
-
-    Returns:
-        The object.
-
-    Raises:
-        DataError: If it has no area or leaves the image by more.
-    """
-    xs = [share * size.width for share in shares[0::2]]
-    ys = [share * size.height for share in shares[1::2]]
-    item = box_object(category_id, (min(xs), min(ys), max(xs), max(ys)), size, tolerance)
-    points = [
-        (tidy(min(max(x, 0), size.width)), tidy(min(max(y, 0), size.height)))
-        for x, y in zip(xs, ys, strict=True)
-    ]
-    area = tidy(polygon_area(points))
-    if area <= 0:
-        raise DataError('polygons without area', f'{len(points)} points on a line')
-    return item._replace(area=area, polygons=[[value for point in points for value in point]])
-
-
 def parse_object(line: str, size: ImageSize, rules: LabelRules, where: str) -> CocoObject:
     """Read one line of a label file.
 
@@ -163,7 +119,10 @@ def parse_object(line: str, size: ImageSize, rules: LabelRules, where: str) -> C
     category_id = rules.category_ids[int(number)]
     if len(shares) > 4:
         rules.guess.see(numbers, where)
-        return polygon_object(category_id, shares, size, rules.tolerance)
+        xs = [share * size.width for share in shares[0::2]]
+        ys = [share * size.height for share in shares[1::2]]
+        points = list(zip(xs, ys, strict=True))
+        return polygon_object(category_id, points, size, rules.tolerance)
     x, width = shares[0] * size.width, shares[2] * size.width
     y, height = shares[1] * size.height, shares[3] * size.height
     corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
-from mmdet.datasets import CocoDataset
-from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's own package
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for _own_package
+
+import _own_package  # noqa: F401  # before MMDetection
+from mmdet.datasets import CocoDataset
+from mmdet.registry import MODELS
 
 from mmdet_salience.apis.model_zoo import ZooModel, read_models, zoo_root
 from mmdet_salience.datasets.config_data import split_datasets

@@ -1,12 +1,12 @@
 """Which annotation file, images and classes a dataset of a config stands for."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mmdet.datasets import CocoDataset
-from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
 
+from ...utils.environment import import_quietly
 from ..config_data import data_files
 from ..thin_images import largest_ratio
 from .annotation_file import is_local
@@ -37,14 +37,34 @@ class AnnotationSource(NamedTuple):
     max_ratio: float = math.inf
 
 
-def _coco_class(dataset_type: str | type) -> type[CocoDataset] | None:
-    """Class of a dataset, None if it is unknown or reads its file differently from CocoDataset."""
-    found = DATASETS.get(dataset_type) if isinstance(dataset_type, str) else dataset_type
+def _type_classes(dataset_type: str | type) -> tuple[str, ...] | None:
+    """Classes that a type of dataset has of its own, which ``CocoDataset`` has not.
+
+    Args:
+        dataset_type: The type, or its name in the registry.
+
+    Returns:
+        The class names; None if the type is unknown or reads its file differently from
+        ``CocoDataset``.
+    """
+    if dataset_type == 'CocoDataset':
+        return ()
+    import_quietly('mmdet.datasets')  # takes seconds, for types that few configs have
+    from mmdet.datasets import CocoDataset
+    from mmdet.registry import DATASETS
+
+    found: Any = DATASETS.get(dataset_type) if isinstance(dataset_type, str) else dataset_type
     if found is None or not issubclass(found, CocoDataset):
         return None
     methods = ('load_data_list', 'parse_data_info')
-    is_plain = all(getattr(found, name) is getattr(CocoDataset, name) for name in methods)
-    return found if is_plain else None
+    if any(getattr(found, name) is not getattr(CocoDataset, name) for name in methods):
+        return None
+    return () if found is CocoDataset else _names(found.METAINFO.get('classes'))
+
+
+def _names(classes: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Class names as a config or a type states them: one, several or none."""
+    return (classes,) if isinstance(classes, str) else tuple(classes or ())
 
 
 def find_annotation_source(dataset: ConfigDict, name: str) -> AnnotationSource | None:
@@ -60,17 +80,15 @@ def find_annotation_source(dataset: ConfigDict, name: str) -> AnnotationSource |
     Raises:
         ValueError: If the dataset names no annotation file.
     """
-    dataset_class = _coco_class(dataset.get('type', ''))
-    if dataset_class is None:
+    type_classes = _type_classes(dataset.get('type', ''))
+    if type_classes is None:
         return None
     if not dataset.get('ann_file'):
         raise ValueError(f'the {name} dataset has no ann_file; set it in the config')
     files = data_files(dataset)
     backend_args = dataset.get('backend_args')
     classes = (dataset.get('metainfo') or {}).get('classes')
-    if classes is None and dataset_class is not CocoDataset:
-        classes = dataset_class.METAINFO.get('classes')
-    classes = (classes,) if isinstance(classes, str) else tuple(classes or ())
+    classes = type_classes if classes is None else _names(classes)
     return AnnotationSource(
         name=name,
         ann_file=files.ann_file,

@@ -46,6 +46,7 @@ class AnnotationTable(NamedTuple):
         category_rows: (M,) int64, positions of the annotations' categories, -1 where there is none.
         boxes: (M, 4) float64, a row of NaN where the box is missing or not four numbers.
         areas: (M,) float64 in square pixels, NaN where missing.
+        rotations: (M,) float64, degrees in CVAT's attribute of a box, 0 where there is none.
         is_crowd: (M,) bool.
         has_crowd_flag: (M,) bool, whether ``iscrowd`` is there at all.
         is_ignored: (M,) bool, what CocoDataset skips before it looks at the box.
@@ -65,6 +66,7 @@ class AnnotationTable(NamedTuple):
     category_rows: np.ndarray
     boxes: np.ndarray
     areas: np.ndarray
+    rotations: np.ndarray
     is_crowd: np.ndarray
     has_crowd_flag: np.ndarray
     is_ignored: np.ndarray
@@ -185,6 +187,14 @@ def _sizes(images: Sequence[dict[str, Any]]) -> np.ndarray:
     return sizes * (sizes > 0).all(1, keepdims=True)
 
 
+def _rotations(found: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Degrees by which CVAT says that boxes are turned, float64 (M,); 0 for polygons and masks."""
+    attributes = [None if entry.get('segmentation') else entry.get('attributes') for entry in found]
+    angles = [item.get('rotation') if isinstance(item, dict) else None for item in attributes]
+    numbers = _numbers([(angle or 0,) for angle in angles], 1)[:, 0]
+    return np.nan_to_num(numbers, posinf=0, neginf=0)
+
+
 def find_rows(ids: np.ndarray, among: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Position of each id in a list of ids, the last one where ids repeat.
 
@@ -238,6 +248,7 @@ def build_annotation_table(content: dict[str, Any], path: str) -> AnnotationTabl
         category_rows=find_rows(category_of, category_ids),
         boxes=_numbers([entry.get('bbox') for entry in found], 4),
         areas=_numbers([(entry.get('area'),) for entry in found], 1)[:, 0],
+        rotations=_rotations(found),
         is_crowd=np.array([bool(entry.get('iscrowd')) for entry in found], bool),
         has_crowd_flag=np.array(['iscrowd' in entry for entry in found], bool),
         is_ignored=np.array([bool(entry.get('ignore')) for entry in found], bool),

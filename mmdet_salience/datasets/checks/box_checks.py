@@ -39,6 +39,20 @@ def find_degenerate(table: AnnotationTable) -> np.ndarray:
     return find_invalid(table) | (has_no_area & ~table.is_ignored)
 
 
+def find_turned(table: AnnotationTable, tolerance: float = 1) -> np.ndarray:
+    """Find boxes that are turned by an attribute, which nobody but CVAT reads.
+
+    Args:
+        table: The annotations.
+        tolerance: Degrees that do not count.
+
+    Returns:
+        (M,) bool; half a turn does not count, annotations marked ``ignore`` are not looked at.
+    """
+    angles = table.rotations % 180
+    return (np.minimum(angles, 180 - angles) > tolerance) & ~table.is_ignored
+
+
 def find_overhang(table: AnnotationTable) -> np.ndarray:
     """Measure how far boxes leave their images.
 

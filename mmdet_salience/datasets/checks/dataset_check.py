@@ -19,6 +19,7 @@ from .box_checks import (
     find_repeated_boxes,
     find_repeats,
     find_shares,
+    find_turned,
     find_unusable_ids,
     has_other_shares,
     looks_like_corners,
@@ -158,6 +159,7 @@ def _check_boxes(report: _Reporter, tolerance: float) -> None:
     report.add('invalid_box', is_invalid, report.describe_box)
     report.add('degenerate_box', is_degenerate & ~is_invalid, report.describe_box)
     report.add('box_outside_image', is_outside, report.describe_box, remedy)
+    report.add('turned_box', find_turned(table), report.describe_box)
     report.add('duplicate_box', find_repeated_boxes(table), report.describe_box)
 
 

@@ -78,6 +78,11 @@ KINDS = {
         'boxes without extent: under 1 px wide or high, or area 0',
         f'CocoDataset drops them silently; mend them, or drop them with {TOOL}',
     ),
+    'turned_box': Kind(
+        True,
+        'boxes that attributes.rotation turns, as CVAT writes it: bbox is the box before',
+        'tools/dataset_converters/coco2coco.py writes the boxes around the turned ones',
+    ),
     'missing_area': Kind(
         True,
         "annotations without 'area', which CocoDataset needs",

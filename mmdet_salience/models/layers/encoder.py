@@ -220,7 +220,7 @@ def left_out(padding_mask: Tensor, indices: Tensor) -> Tensor:
         (B, N), True where valid and not selected.
     """
     candidates = torch.cat((~padding_mask, padding_mask.new_zeros(padding_mask.size(0), 1)), dim=1)
-    return candidates.scatter(1, indices, False)[:, :-1]
+    return candidates.scatter(1, indices, 0)[:, :-1]  # False could not be traced
 
 
 @torch.no_grad()
