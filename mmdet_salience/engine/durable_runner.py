@@ -31,6 +31,7 @@ from .resume import (
 )
 from .seeding import can_be_numbered
 from .stopping import shield_workers
+from .worker_options import without_idle_options
 
 INTERRUPTED_PREFIX = 'interrupted_iter_'
 
@@ -54,7 +55,7 @@ class DurableRunner(Runner):
 
     @staticmethod
     def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
-        """Build a dataloader whose workers leave signals to this process.
+        """Build a dataloader whose workers, if it has any, leave signals to this process.
 
         Args:
             *args: As for MMEngine's runner.
@@ -63,9 +64,11 @@ class DurableRunner(Runner):
         Returns:
             The dataloader.
         """
-        loader = Runner.build_dataloader(*args, **kwargs)
-        if not isinstance(args[0] if args else kwargs['dataloader'], DataLoader):
-            shield_workers(loader)
+        given, *others = args or (kwargs.pop('dataloader'),)
+        if isinstance(given, DataLoader):
+            return given
+        loader = Runner.build_dataloader(without_idle_options(given), *others, **kwargs)
+        shield_workers(loader)
         return loader
 
     def build_train_loop(self, loop: Any) -> Any:
