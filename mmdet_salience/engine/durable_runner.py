@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from ..utils import checkpoint_schemes  # noqa: F401 (lets MMEngine read checkpoints safely)
 from ..utils.config_types import type_name
 from ..utils.safe_load import CheckpointFileError, trusted, trusting
-from .durable_files import BACKEND_NAME, DiskFullError, write_durably
+from .durable_files import BACKEND_NAME, NotWrittenError, write_durably
 from .hooks.durable_checkpoint_hook import DurableCheckpointHook
 from .loops import substitute
 from .resumable_loop import ValidationStopHook
@@ -103,8 +103,8 @@ class DurableRunner(Runner):
 
         Raises:
             CheckpointFileError: There is no checkpoint to resume from that will do.
-            DiskFullError: A checkpoint did not fit on the disk.
-            SystemExit: SIGINT or SIGTERM came; a checkpoint is saved.
+            NotWrittenError: A checkpoint could not be written, as on a full disk.
+            SystemExit: SIGINT, SIGTERM or SIGHUP came; a checkpoint is saved.
         """
         self.choose_resume()
         self.register_hook(ValidationStopHook())
@@ -225,7 +225,7 @@ class DurableRunner(Runner):
             backend_args: As for MMEngine's runner.
 
         Raises:
-            DiskFullError: There is not enough space; earlier checkpoints stay.
+            NotWrittenError: It could not be written; earlier checkpoints stay.
         """
         meta = {} if meta is None else meta
         is_local = file_client_args is None and isinstance(
@@ -242,13 +242,25 @@ class DurableRunner(Runner):
                 by_epoch=by_epoch,
                 backend_args=dict(backend=BACKEND_NAME) if is_local else backend_args,
             )
-        except DiskFullError as error:
-            intact = self.last_complete or 'none'
-            raise DiskFullError(
-                error.path, error.needed, f'The last complete checkpoint: {intact}'
-            ) from error
+        except NotWrittenError as error:
+            raise error.with_intact(self.describe_intact(error.path)) from error
         if save_optimizer and not filename.startswith(BEST_PREFIX):
             self.note_complete(Path(out_dir, filename), (meta['epoch'], meta['iter']))
+
+    def describe_intact(self, failed: Path) -> str:
+        """Name the checkpoint that a training can be resumed from.
+
+        Args:
+            failed: A checkpoint that could not be written.
+
+        Returns:
+            A sentence.
+        """
+        text = f'The last complete checkpoint: {self.last_complete or "none"}'
+        if self.last_complete != failed:
+            return text
+        # MMEngine writes it a second time, with the name of the new best checkpoint in it.
+        return f'{text}, in its first version; this was to note the new best checkpoint in it'
 
     def note_complete(self, path: Path, progress: tuple[int, int]) -> None:
         """Note a checkpoint that a training can go on from, and drop what it replaces.

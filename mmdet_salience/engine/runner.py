@@ -136,7 +136,7 @@ class DataFittingRunner(CheckedImagesRunner, DurableRunner):
             FileNotFoundError: An annotation file is missing, or the checkpoint to resume from.
             ValueError: The data has errors that ``data_check.allow`` does not name, or there is no
                 checkpoint to resume from that will do.
-            SystemExit: SIGINT or SIGTERM came; a checkpoint is saved.
+            SystemExit: SIGINT, SIGTERM or SIGHUP came; a checkpoint is saved.
         """
         self.prepare_training()
         return super().train()
