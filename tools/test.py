@@ -9,12 +9,16 @@ from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict
-from mmengine.runner import Runner
-
 sys.path.append(str(Path(__file__).resolve().parent))  # for _common, however this is loaded
 
+from _ctrl_c import end_without_traceback
+
+if __name__ == '__main__':
+    end_without_traceback()  # before the imports that take seconds
+
 from _common import add_run_options, build_runner, end_processes, load_config, prepare_process
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
 
 TTA_META_KEYS = (
     'img_id',

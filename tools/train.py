@@ -8,13 +8,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent))  # for _common, however this is loaded
+
+from _ctrl_c import end_without_traceback
+
+if __name__ == '__main__':
+    end_without_traceback()  # before the imports that take seconds
+
+from _common import add_run_options, build_runner, end_processes, load_config, prepare_process
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner, find_latest_checkpoint
-
-sys.path.append(str(Path(__file__).resolve().parent))  # for _common, however this is loaded
-
-from _common import add_run_options, build_runner, end_processes, load_config, prepare_process
 
 AUTO = 'auto'
 DEVICES_WITHOUT_AMP = ('cpu', 'mps')

@@ -35,9 +35,7 @@ class NotWrittenError(OSError):
         self, path: Path, needed: int, intact: str = '', number: int = errno.ENOSPC
     ) -> None:
         reason = describe_reason(path.parent, needed, number)
-        super().__init__(
-            number, f'{path} could not be written, because {reason}. {intact}'.strip()
-        )
+        super().__init__(number, f'{path} could not be written, because {reason}. {intact}'.strip())
         self.path = path
         self.needed = needed
 

@@ -3,6 +3,9 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from unittest import mock
 import pytest
 import torch
 from mmengine.hooks import CheckpointHook
-from test_train_test import PATIENCE, train_tool, write_config, write_data
+from test_train_test import PATIENCE, TOOLS, train_tool, write_config, write_data
 
 from mmdet_salience.engine.durable_files import DiskFullError
 
@@ -80,3 +83,33 @@ def test_full_disk_is_one_line(config: Path) -> None:
         pytest.raises(SystemExit, match=r'error: .*epoch_1\.pth could not be written.*: none'),
     ):
         train_tool.main([str(config), '--work-dir', str(config.parent / 'work')])
+
+
+MOMENTS = {
+    'PyTorch is being imported': lambda work, errors: 'torch._C' in errors.read_text(),
+    'the runner is being built': lambda work, errors: list(work.glob('*/*.log')),
+}
+
+
+@pytest.mark.parametrize('moment', MOMENTS)
+@pytest.mark.parametrize('tool', ['train', 'test'])
+def test_ctrl_c_before_the_first_step(config: Path, moment: str, tool: str) -> None:
+    work, errors = config.parent / 'work', config.parent / 'errors.txt'
+    checkpoint = [] if tool == 'train' else [str(config)]
+    command = [sys.executable, str(TOOLS / f'{tool}.py'), str(config), *checkpoint]
+    deadline = time.monotonic() + PATIENCE
+    with (
+        errors.open('w') as stream,
+        subprocess.Popen(
+            [*command, '--work-dir', str(work)],
+            env=dict(os.environ, PYTHONPROFILEIMPORTTIME='1'),  # says what is imported
+            stdout=subprocess.DEVNULL,
+            stderr=stream,
+        ) as process,
+    ):
+        while not MOMENTS[moment](work, errors):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+    assert 'Traceback' not in errors.read_text()
