@@ -9,6 +9,8 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
+from ..utils.checksums import seal
+
 try:
     import resource
 except ImportError:  # Windows
@@ -93,6 +95,8 @@ def draft_of(path: Path) -> Path:
 def write_durably(path: Path, content: bytes | memoryview) -> None:
     """Write a file under another name, bring it to the disk, and only then give it its name.
 
+    Checkpoints get a digest at their end, see :mod:`mmdet_salience.utils.checksums`.
+
     Args:
         path: The file; what was there before stays until the new one is complete.
         content: What to write.
@@ -104,7 +108,7 @@ def write_durably(path: Path, content: bytes | memoryview) -> None:
     draft = draft_of(path)
     try:
         with draft.open('wb') as file:
-            file.write(content)
+            file.writelines(seal(content))
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)

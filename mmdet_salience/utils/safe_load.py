@@ -25,6 +25,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.utils import digit_version
 
 from . import restricted_pickle
+from .checksums import DamagedFileError, verify
 
 TRUST_VARIABLE = 'MMDET_SALIENCE_TRUST_CHECKPOINTS'
 HISTORY_STATISTICS = ('min', 'max', 'current', 'mean')
@@ -167,6 +168,8 @@ def read_checked(path: Path, **options: Any) -> Any:
 def load_safely(path: str | Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
     """Read a checkpoint; nothing in it is run, unless the user trusts it.
 
+    Its checksums are compared before, which reads the whole file.
+
     Args:
         path: The file.
         map_location: As for ``torch.load``.
@@ -177,7 +180,8 @@ def load_safely(path: str | Path, map_location: Any = 'cpu', mmap: bool = False)
 
     Raises:
         OSError: There is no such file, or it may not be read.
-        CheckpointFileError: It is no checkpoint, or holds what is not created without trust.
+        CheckpointFileError: It is no checkpoint, is damaged, or holds what is not created without
+            trust.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -185,6 +189,7 @@ def load_safely(path: str | Path, map_location: Any = 'cpu', mmap: bool = False)
     with path.open('rb'):  # what the system says about it, such as missing rights
         pass
     try:
+        verify(path)
         options = dict(map_location=map_location, mmap=mmap and zipfile.is_zipfile(path))
         if trusted():
             return torch.load(str(path), weights_only=False, **options)
@@ -203,6 +208,8 @@ def describe_failure(path: Path, error: Exception) -> str:
     Returns:
         The message.
     """
+    if isinstance(error, DamagedFileError):
+        return f'{path} is damaged: {error}. Copy it again, or take an earlier checkpoint'
     text = ' '.join(str(error).split())
     reason = text.split('WeightsUnpickler error: ')[-1].split('. ')[0][:MAX_REASON]
     refused = re.search(r'GLOBAL ([\w.]+|getattr\(.*?\))', str(error))

@@ -109,7 +109,7 @@ REASONS = {
     errno.EDQUOT: 'your quota on its disk is used up: it needs 2.0 MB. ',
     errno.EACCES: 'the system says: Permission denied. ',
     errno.EROFS: 'the system says: Read-only file system. ',
-    errno.EFBIG: 'it is larger than files may be here: it needs 2.0 MB, and the file system takes no',
+    errno.EFBIG: 'it is larger than files may be here: it needs 2.0 MB, and the file system takes',
 }
 
 

@@ -173,6 +173,7 @@ def spoil(kind: str, folder: Path) -> Path:
         'empty': b'',
         'truncated': whole[: len(whole) // 2],
         'end lost': whole[:-1],
+        'bit': whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:],
         'foreign': b'<html>not found</html>',
         'list': [1, 2],
         'weights': {'layer.weight': torch.ones(1)},
@@ -191,7 +192,8 @@ def spoil(kind: str, folder: Path) -> Path:
 SPOILED = {
     'empty': 'cannot be read as a checkpoint: 0 bytes, empty',
     'truncated': 'cannot be read as a checkpoint',
-    'end lost': 'cannot be read as a checkpoint',
+    'end lost': 'is damaged: its checksum does not match',
+    'bit': 'is damaged: its checksum does not match',
     'foreign': 'cannot be read as a checkpoint: 22 bytes, damaged or something else',
     'list': 'holds a list',
     'weights': 'is no checkpoint of a training: it has no meta, state_dict, message_hub, optimizer',
