@@ -18,10 +18,12 @@ from ..utils.safe_load import CheckpointFileError, trusted, trusting
 from .durable_files import BACKEND_NAME, NotWrittenError, write_durably
 from .hooks.durable_checkpoint_hook import DurableCheckpointHook
 from .loops import substitute
+from .plausibility import require_sense
 from .resumable_loop import ValidationStopHook
 from .resume import (
     AUTO,
     BEST_PREFIX,
+    INTERRUPTED_PREFIX,
     LAST_CHECKPOINT,
     SUFFIX,
     TrainingCheckpoint,
@@ -32,8 +34,6 @@ from .resume import (
 from .seeding import can_be_numbered
 from .stopping import shield_workers
 from .worker_options import without_idle_options
-
-INTERRUPTED_PREFIX = 'interrupted_iter_'
 
 
 @RUNNERS.register_module()
@@ -198,7 +198,31 @@ class DurableRunner(Runner):
             checkpoint: dict = super().load_checkpoint(filename, *args, **kwargs)
             if not trusted() and isinstance(checkpoint.get('meta'), dict):
                 checkpoint['meta'].pop('config', None)  # resume() would run it as Python
+        if self._resume:
+            require_sense(filename, checkpoint)
         return checkpoint
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Resume from a checkpoint.
+
+        Args:
+            filename: Its path or address.
+            *args: As for MMEngine's runner.
+            **kwargs: As for MMEngine's runner.
+
+        Raises:
+            CheckpointFileError: It cannot be resumed.
+        """
+        try:
+            super().resume(filename, *args, **kwargs)
+        except (CheckpointFileError, OSError):
+            raise
+        except Exception as error:  # whatever MMEngine and PyTorch make of an unexpected value
+            reason = ' '.join(str(error).split())
+            raise CheckpointFileError(
+                f'{filename} cannot be resumed with this config, whose optimizer or schedules may '
+                f'be others ({type(error).__name__}: {reason})'
+            ) from error
 
     @master_only
     def save_checkpoint(

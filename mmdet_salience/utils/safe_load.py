@@ -184,6 +184,8 @@ def load_safely(path: str | Path, map_location: Any = 'cpu', mmap: bool = False)
             trust.
     """
     path = Path(path).expanduser()
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError(f'the link {path} leads to no checkpoint; check where it points')
     if not path.is_file():
         raise FileNotFoundError(f'there is no checkpoint {path}; check the path')
     with path.open('rb'):  # what the system says about it, such as missing rights
