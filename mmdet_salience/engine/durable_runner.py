@@ -31,6 +31,7 @@ from .resume import (
     is_elsewhere,
     remote_hint,
 )
+from .resumed_schedule import StatedSchedule
 from .seeding import can_be_numbered
 from .stopping import shield_workers
 from .worker_options import without_idle_options
@@ -50,6 +51,7 @@ class DurableRunner(Runner):
     _load_from: str | None
     last_complete: Path | None = None
     saved_progress: tuple[int, int] | None = None
+    _saved_schedules: Any = None
     _superseded: Path | None = None
     _resume_is_chosen = False
 
@@ -200,10 +202,11 @@ class DurableRunner(Runner):
                 checkpoint['meta'].pop('config', None)  # resume() would run it as Python
         if self._resume:
             require_sense(filename, checkpoint)
+            self._saved_schedules = checkpoint.get('param_schedulers')
         return checkpoint
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Resume from a checkpoint.
+        """Resume from a checkpoint; warns where the config has another schedule.
 
         Args:
             filename: Its path or address.
@@ -214,7 +217,9 @@ class DurableRunner(Runner):
             CheckpointFileError: It cannot be resumed.
         """
         try:
+            stated = StatedSchedule(self)
             super().resume(filename, *args, **kwargs)
+            stated.warn(self._saved_schedules)
         except (CheckpointFileError, OSError):
             raise
         except Exception as error:  # whatever MMEngine and PyTorch make of an unexpected value
