@@ -157,7 +157,7 @@ def prepare_config(args: argparse.Namespace) -> Config:
 
 
 def train(runner: Runner) -> None:
-    """Train; ends the process with one line where a checkpoint cannot be read or written.
+    """Train; ends the process with one line where checkpoints cannot be read or written.
 
     Args:
         runner: The runner.
@@ -165,12 +165,13 @@ def train(runner: Runner) -> None:
     Raises:
         SystemExit: With that line, or with a status after a signal.
     """
-    from mmdet_salience.engine.durable_files import DiskFullError
+    from mmdet_salience.engine.durable_files import NotWrittenError
+    from mmdet_salience.engine.work_folder_lock import FolderInUseError
     from mmdet_salience.utils.safe_load import CheckpointFileError
 
     try:
         runner.train()
-    except (CheckpointFileError, DiskFullError) as error:
+    except (CheckpointFileError, FolderInUseError, NotWrittenError) as error:
         raise SystemExit(f'error: {error}') from error
 
 

@@ -1,5 +1,6 @@
 """MMEngine's runner that keeps its work: whole checkpoints, exact resuming, orderly stops."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +35,7 @@ from .resume import (
 from .resumed_schedule import StatedSchedule
 from .seeding import can_be_numbered
 from .stopping import shield_workers
+from .work_folder_lock import claim, is_in_use, release
 from .worker_options import without_idle_options
 
 
@@ -45,6 +47,10 @@ class DurableRunner(Runner):
     ``EpochBasedTrainLoop`` it uses its own, which are made of those. ``resume='auto'`` goes on from
     the last complete checkpoint of the work folder, and without any starts from ``load_from``.
     ``trust_checkpoints = True`` in the config lets checkpoints hold any Python object.
+
+    Args:
+        *args: As for MMEngine's runner.
+        **kwargs: As for MMEngine's runner.
     """
 
     _resume: bool | str
@@ -54,6 +60,10 @@ class DurableRunner(Runner):
     _saved_schedules: Any = None
     _superseded: Path | None = None
     _resume_is_chosen = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._claimed: set[Path] = set()
+        super().__init__(*args, **kwargs)
 
     @staticmethod
     def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
@@ -105,13 +115,18 @@ class DurableRunner(Runner):
 
         Raises:
             CheckpointFileError: There is no checkpoint to resume from that will do.
+            FolderInUseError: Another training runs in the work folder.
             NotWrittenError: A checkpoint could not be written, as on a full disk.
             SystemExit: SIGINT, SIGTERM or SIGHUP came; a checkpoint is saved.
         """
-        self.choose_resume()
-        self.register_hook(ValidationStopHook())
-        with self.trust():  # pretrained parts are loaded in there, too
-            return super().train()
+        try:
+            self.claim_folder(Path(self.work_dir))
+            self.choose_resume()
+            self.register_hook(ValidationStopHook())
+            with self.trust():  # pretrained parts are loaded in there, too
+                return super().train()
+        finally:
+            self.release_folders()
 
     def trust(self) -> AbstractContextManager[None]:
         """Context in which checkpoints are trusted if the config says so."""
@@ -169,18 +184,62 @@ class DurableRunner(Runner):
             FileNotFoundError: The named checkpoint is not there.
             CheckpointFileError: The named one, or none of those that are there, will do.
         """
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        found = self.on_main_process(
+            lambda: find(self._resume, self._load_from, Path(self.work_dir), shapes)
+        )
+        return cast(TrainingCheckpoint | None, found)
+
+    def on_main_process(self, function: Callable[[], Any]) -> Any:
+        """Call a function in the first process.
+
+        Args:
+            function: The function.
+
+        Returns:
+            Its result, in all processes.
+
+        Raises:
+            Exception: Its error, in all processes, if it says what a user can change.
+        """
         answer: list[Any] = [None]
         if is_main_process():
-            model = self.model.module if is_model_wrapper(self.model) else self.model
-            shapes = {name: value.shape for name, value in model.state_dict().items()}
             try:
-                answer = [find(self._resume, self._load_from, Path(self.work_dir), shapes)]
-            except (OSError, CheckpointFileError) as error:
+                answer = [function()]
+            except (OSError, ValueError) as error:
                 answer = [error]
         broadcast_object_list(answer)
         if isinstance(answer[0], Exception):
             raise answer[0]
-        return cast(TrainingCheckpoint | None, answer[0])
+        return answer[0]
+
+    def claim_folder(self, folder: Path) -> None:
+        """Take a folder of checkpoints for this training, until it ends.
+
+        Args:
+            folder: The folder, the same in all processes; made if needed.
+
+        Raises:
+            FolderInUseError: Another training has its checkpoints there.
+        """
+
+        def make_and_claim() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            claim(folder)
+
+        self.on_main_process(make_and_claim)
+        self._claimed.add(folder)
+
+    def release_folders(self) -> None:
+        """Give back the folders that were claimed."""
+        while self._claimed:
+            release(self._claimed.pop())
+
+    def dump_config(self) -> None:
+        """Write the config to the work folder, unless that of a running training is there."""
+        if not is_in_use(Path(self.work_dir)):
+            super().dump_config()
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
         """Load a checkpoint.

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -134,6 +135,7 @@ class DataFittingRunner(CheckedImagesRunner, DurableRunner):
 
         Raises:
             FileNotFoundError: An annotation file is missing, or the checkpoint to resume from.
+            FolderInUseError: Another training runs in the work folder.
             ValueError: The data has errors that ``data_check.allow`` does not name, or there is no
                 checkpoint to resume from that will do.
             SystemExit: SIGINT, SIGTERM or SIGHUP came; a checkpoint is saved.
@@ -142,10 +144,15 @@ class DataFittingRunner(CheckedImagesRunner, DurableRunner):
         return super().train()
 
     def prepare_training(self) -> None:
-        """Check the data and what is resumed, once; raises as :meth:`train`."""
-        self.require_splits('train', 'val')
-        self.check_data()
-        self.choose_resume()
+        """Claim the work folder, check data and what is resumed, once; raises as :meth:`train`."""
+        try:
+            self.claim_folder(Path(self.work_dir))
+            self.require_splits('train', 'val')
+            self.check_data()
+            self.choose_resume()
+        except BaseException:
+            self.release_folders()
+            raise
         self.data_fit = self.data_fit._replace(splits=())  # lets go of the annotations
 
     def val(self) -> Any:

@@ -52,7 +52,7 @@ class DurableCheckpointHook(CheckpointHook):
     best_ckpt_path: str | None
 
     def before_train(self, runner: Any) -> None:
-        """Find the folder, and tidy it up.
+        """Find the folder, see that no other training uses it, and tidy it up.
 
         Args:
             runner: The runner.
@@ -61,6 +61,7 @@ class DurableCheckpointHook(CheckpointHook):
         training = name_training(runner.message_hub)
         if '://' in str(self.out_dir):
             return
+        runner.claim_folder(Path(self.out_dir))
         self.keep_to_own_folder()
         if is_main_process():
             folders = {Path(self.out_dir), Path(runner.work_dir)}
@@ -91,7 +92,7 @@ class DurableCheckpointHook(CheckpointHook):
 
     def list_kept(self, runner: Any) -> Kept:
         """List the checkpoints that a resumed run keeps; for a new one there are none."""
-        resumed: Path | None = getattr(runner, 'last_complete', None)
+        resumed: Path | None = runner.last_complete
         return Kept(
             template=self.filename_tmpl,
             steps=tuple(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else (),
