@@ -27,6 +27,7 @@ from .class_fit import SplitData, number_list
 from .cpu_norms import without_sync_norms
 from .data_fit import DataFit, fit_to_data
 from .durable_runner import DurableRunner
+from .evaluated_data import require_evaluable
 
 
 class CheckpointClassesHook(Hook):
@@ -156,7 +157,15 @@ class DataFittingRunner(CheckedImagesRunner, DurableRunner):
         self.data_fit = self.data_fit._replace(splits=())  # lets go of the annotations
 
     def val(self) -> Any:
-        """Evaluate on the validation data; FileNotFoundError if its annotations are missing."""
+        """Evaluate on the validation data.
+
+        Returns:
+            The metrics.
+
+        Raises:
+            FileNotFoundError: The annotation file is missing.
+            ValueError: A metric would count images of a wrapper wrongly.
+        """
         self.require_splits('val')
         return super().val()
 
@@ -175,17 +184,20 @@ class DataFittingRunner(CheckedImagesRunner, DurableRunner):
         return super().test()
 
     def require_splits(self, *names: str) -> None:
-        """Stop early where an annotation file is missing.
+        """Stop early where an annotation file is missing, or cannot serve as evaluation data.
 
         Args:
             *names: Splits that are about to be used.
 
         Raises:
             FileNotFoundError: One of them has no annotation file.
+            ValueError: A metric would count images of a wrapper wrongly.
         """
         for name in names:
             if name in self.data_fit.missing:
                 raise self.data_fit.missing[name]
+            if name != 'train':
+                require_evaluable(self.cfg, name)
 
     def check_data(self) -> None:
         """Check the training and validation data.
