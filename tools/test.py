@@ -219,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         runner = build_runner(cfg)
         if args.report is not None:
             add_report(runner, args)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     if args.out is not None:
         from mmdet.evaluation import DumpDetResults

@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         runner = build_runner(prepare_config(args))
         if hasattr(runner, 'prepare_training'):  # the config may name another runner
             runner.prepare_training()
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     train(runner)
     del runner  # which holds the model, and so the other processes

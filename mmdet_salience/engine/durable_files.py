@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mmengine.fileio import LocalBackend, register_backend
 
@@ -40,6 +41,11 @@ class NotWrittenError(OSError):
         super().__init__(number, f'{path} could not be written, because {reason}. {intact}'.strip())
         self.path = path
         self.needed = needed
+        self.intact = intact
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How another process makes it."""
+        return type(self), (self.path, self.needed, self.intact, self.errno or 0)
 
     def __str__(self) -> str:
         """The message, without the error number."""

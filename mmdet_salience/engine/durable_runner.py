@@ -222,10 +222,14 @@ class DurableRunner(Runner):
 
         Raises:
             FolderInUseError: Another training has its checkpoints there.
+            NotWrittenError: It cannot be made.
         """
 
         def make_and_claim() -> None:
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise NotWrittenError(folder, 0, number=error.errno or 0) from error
             claim(folder)
 
         self.on_main_process(make_and_claim)
@@ -236,6 +240,7 @@ class DurableRunner(Runner):
         while self._claimed:
             release(self._claimed.pop())
 
+    @master_only
     def dump_config(self) -> None:
         """Write the config to the work folder, unless that of a running training is there."""
         if not is_in_use(Path(self.work_dir)):

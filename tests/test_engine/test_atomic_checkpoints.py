@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import pickle
 import random
 import resource
 import signal
@@ -127,6 +128,13 @@ def test_reason_is_that_of_the_system(tmp_path: Path, number: int) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_error_reaches_other_processes(tmp_path: Path) -> None:
+    """The first process tells the others by pickle."""
+    error = DiskFullError(tmp_path / 'a.pth', 2_000_000, 'Nothing is lost.', errno.EFBIG)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.path) == (DiskFullError, str(error), error.path)
+
+
 @pytest.mark.parametrize('free, words', [(10, 'disk is full'), (10**9, 'disk takes no more')])
 def test_full_and_otherwise_full(tmp_path: Path, free: int, words: str) -> None:
     """A disk may have space left and no room for another file."""
@@ -172,6 +180,12 @@ def test_failure_after_the_best_checkpoint(tmp_path: Path) -> None:
     assert names(tmp_path) == ['best_error_iter_4.pth', 'iter_4.pth', 'last_checkpoint']
     rest = run(tmp_path, resume='auto', checkpoint=dict(interval=4))
     assert rest.validated[0] == 4 and min(rest.losses) == 5
+
+
+def test_folder_of_checkpoints_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(NotWrittenError, match=r'file/work could not be written.*Not a directory'):
+        run(tmp_path / 'work', checkpoint=dict(out_dir=str(tmp_path / 'file')))
 
 
 def fill_disk(runner: Any) -> None:

@@ -17,6 +17,7 @@ from mmengine.hooks import CheckpointHook
 from test_train_test import PATIENCE, TOOLS, train_tool, write_config, write_data
 
 from mmdet_salience.engine.durable_files import DiskFullError
+from mmdet_salience.engine.work_folder_lock import FolderInUseError
 
 
 def train_and_act(config: Path, action: Callable[[], Any]) -> None:
@@ -74,6 +75,28 @@ def test_unusable_checkpoints_are_one_line(config: Path, capsys: pytest.CaptureF
         assert ('none of the 1 checkpoints' in text) is (not value)
         assert 'Traceback' not in text
         assert 'epoch_1.pth cannot be read as a checkpoint: 0 bytes, empty' in text or not value
+
+
+def test_work_folder_that_cannot_be_made_is_one_line(
+    config: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train_tool.main([str(config), '--work-dir', str(config / 'work')])
+    assert stop.value.code == 2
+    assert f"Not a directory: '{config}/work" in capsys.readouterr().err
+
+
+def test_running_training_is_one_line(config: Path) -> None:
+    """Its folder of checkpoints is known when the hooks are there."""
+    (config.parent / 'shared' / 'work').mkdir(parents=True)
+    shared = config.parent / 'shared'
+    options = ['--cfg-options', f'default_hooks.checkpoint.out_dir={shared}']
+    error = FolderInUseError('in use')
+    with (
+        mock.patch('mmdet_salience.engine.durable_runner.claim', side_effect=[None, None, error]),
+        pytest.raises(SystemExit, match=r'^error: in use'),
+    ):
+        train_tool.main([str(config), '--work-dir', str(config.parent / 'work'), *options])
 
 
 def test_full_disk_is_one_line(config: Path) -> None:
