@@ -9,12 +9,16 @@ from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict
-from mmengine.runner import Runner
-
 sys.path.append(str(Path(__file__).resolve().parent))  # for _common, however this is loaded
 
+from _ctrl_c import end_without_traceback
+
+if __name__ == '__main__':
+    end_without_traceback()  # before the imports that take seconds
+
 from _common import add_run_options, build_runner, end_processes, load_config, prepare_process
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
 
 TTA_META_KEYS = (
     'img_id',
@@ -215,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         runner = build_runner(cfg)
         if args.report is not None:
             add_report(runner, args)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     if args.out is not None:
         from mmdet.evaluation import DumpDetResults

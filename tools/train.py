@@ -8,13 +8,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent))  # for _common, however this is loaded
+
+from _ctrl_c import end_without_traceback
+
+if __name__ == '__main__':
+    end_without_traceback()  # before the imports that take seconds
+
+from _common import add_run_options, build_runner, end_processes, load_config, prepare_process
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner, find_latest_checkpoint
-
-sys.path.append(str(Path(__file__).resolve().parent))  # for _common, however this is loaded
-
-from _common import add_run_options, build_runner, end_processes, load_config, prepare_process
 
 AUTO = 'auto'
 DEVICES_WITHOUT_AMP = ('cpu', 'mps')
@@ -153,7 +157,7 @@ def prepare_config(args: argparse.Namespace) -> Config:
 
 
 def train(runner: Runner) -> None:
-    """Train; ends the process with one line where a checkpoint cannot be read or written.
+    """Train; ends the process with one line where checkpoints cannot be read or written.
 
     Args:
         runner: The runner.
@@ -161,12 +165,13 @@ def train(runner: Runner) -> None:
     Raises:
         SystemExit: With that line, or with a status after a signal.
     """
-    from mmdet_salience.engine.durable_files import DiskFullError
+    from mmdet_salience.engine.durable_files import NotWrittenError
+    from mmdet_salience.engine.work_folder_lock import FolderInUseError
     from mmdet_salience.utils.safe_load import CheckpointFileError
 
     try:
         runner.train()
-    except (CheckpointFileError, DiskFullError) as error:
+    except (CheckpointFileError, FolderInUseError, NotWrittenError) as error:
         raise SystemExit(f'error: {error}') from error
 
 
@@ -183,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         runner = build_runner(prepare_config(args))
         if hasattr(runner, 'prepare_training'):  # the config may name another runner
             runner.prepare_training()
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     train(runner)
     del runner  # which holds the model, and so the other processes

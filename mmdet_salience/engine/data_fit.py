@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 from ..datasets.checks.annotation_table import AnnotationTable, read_annotation_table
 from ..datasets.config_data import SPLITS, data_files, move_data_root, split_datasets
 from .class_fit import SplitData, fit_classes, fit_model, stated_classes
+from .evaluated_data import evaluated_data
 
 
 class DataFit(NamedTuple):
@@ -39,17 +40,16 @@ def fill_evaluators(cfg: Config) -> None:
         ValueError: A metric reads another file than its dataloader, which would fail after hours.
     """
     for split in SPLITS[1:]:
-        files = [data_files(dataset).ann_file for dataset in split_datasets(cfg, split)]
-        evaluators = cfg.get(f'{split}_evaluator') or []
-        for metric in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        for data in evaluated_data(cfg, split):
+            key, metric, files = data.key, data.metric, data.ann_files
             if len(files) != 1 or metric.get('type') != 'CocoMetric':
                 continue
             if metric.get('ann_file') is None:
                 metric.ann_file = files[0]
             elif metric.ann_file != files[0]:
                 raise ValueError(
-                    f'{split}_evaluator.ann_file={metric.ann_file}, but {split}_dataloader reads '
-                    f'{files[0]}; leave {split}_evaluator.ann_file out to follow the dataloader'
+                    f'{key}.ann_file={metric.ann_file}, but {split}_dataloader reads '
+                    f'{files[0]}; leave {key}.ann_file out to follow the dataloader'
                 )
 
 

@@ -6,8 +6,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mmengine.fileio import LocalBackend, register_backend
+
+from ..utils.checksums import seal
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 DRAFT_SUFFIX = '.writing'
 BACKEND_NAME = 'durable_local'
@@ -16,29 +24,73 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MEGABYTE = 1e6
 
 
-class DiskFullError(OSError):
-    """A file did not fit on its disk.
+class NotWrittenError(OSError):
+    """A file could not be written; nothing is left of the attempt.
 
     Args:
-        path: The file; nothing is left of it.
+        path: The file.
         needed: Bytes that it needs.
         intact: What is safe, for the message.
+        number: The system's error number.
     """
 
-    def __init__(self, path: Path, needed: int, intact: str = '') -> None:
-        free = shutil.disk_usage(path.parent).free
-        super().__init__(
-            errno.ENOSPC,
-            f'{path} could not be written, because the disk is full: it needs '
-            f'{needed / MEGABYTE:.1f} MB, and {free / MEGABYTE:.1f} MB are free (or a quota is '
-            f'used up). {intact}'.strip(),
-        )
+    def __init__(
+        self, path: Path, needed: int, intact: str = '', number: int = errno.ENOSPC
+    ) -> None:
+        reason = describe_reason(path.parent, needed, number)
+        super().__init__(number, f'{path} could not be written, because {reason}. {intact}'.strip())
         self.path = path
         self.needed = needed
+        self.intact = intact
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How another process makes it."""
+        return type(self), (self.path, self.needed, self.intact, self.errno or 0)
 
     def __str__(self) -> str:
         """The message, without the error number."""
         return str(self.strerror)
+
+    def with_intact(self, intact: str) -> 'NotWrittenError':
+        """The same error with a sentence about what is safe."""
+        return type(self)(self.path, self.needed, intact, self.errno or 0)
+
+
+class DiskFullError(NotWrittenError):
+    """A file is larger than its disk, a quota or a limit leaves room for."""
+
+
+def describe_reason(folder: Path, needed: int, number: int) -> str:
+    """Say why a file could not be written.
+
+    Args:
+        folder: Its folder.
+        needed: Bytes that it needs.
+        number: The system's error number.
+
+    Returns:
+        A clause without a full stop.
+    """
+    needs = f'it needs {needed / MEGABYTE:.1f} MB'
+    if number == errno.EFBIG:
+        return f'it is larger than files may be here: {needs}, and {describe_size_limit()}'
+    if number == errno.EDQUOT:
+        return f'your quota on its disk is used up: {needs}'
+    if number != errno.ENOSPC:
+        return f'the system says: {os.strerror(number)}'
+    free = shutil.disk_usage(folder).free
+    room = f'{needs}, and {free / MEGABYTE:.1f} MB are free'
+    if free > needed:
+        return f'the disk takes no more: {room}; a quota or its number of files may be used up'
+    return f'the disk is full: {room}'
+
+
+def describe_size_limit() -> str:
+    """Say how large a file may be."""
+    limit = -1 if resource is None else resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit < 0:  # which means unlimited
+        return 'the file system takes no larger files'
+    return f'the file-size limit of this process is {limit / MEGABYTE:.1f} MB (see ulimit -f)'
 
 
 def draft_of(path: Path) -> Path:
@@ -49,27 +101,30 @@ def draft_of(path: Path) -> Path:
 def write_durably(path: Path, content: bytes | memoryview) -> None:
     """Write a file under another name, bring it to the disk, and only then give it its name.
 
+    Checkpoints get a digest at their end, see :mod:`mmdet_salience.utils.checksums`.
+
     Args:
         path: The file; what was there before stays until the new one is complete.
         content: What to write.
 
     Raises:
         DiskFullError: There is not enough space.
-        OSError: It cannot be written for another reason.
+        NotWrittenError: It cannot be written for another reason.
     """
     draft = draft_of(path)
     try:
         with draft.open('wb') as file:
-            file.write(content)
+            file.writelines(seal(content))
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
     except BaseException as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in FULL:
-            raise DiskFullError(path, len(content)) from error
-        raise
+        if not isinstance(error, OSError):
+            raise
+        kind = DiskFullError if error.errno in FULL else NotWrittenError
+        raise kind(path, len(content), number=error.errno or 0) from error
     sync_folder(path.parent)
 
 

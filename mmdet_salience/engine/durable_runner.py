@@ -1,5 +1,6 @@
 """MMEngine's runner that keeps its work: whole checkpoints, exact resuming, orderly stops."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
@@ -15,13 +16,15 @@ from torch.utils.data import DataLoader
 from ..utils import checkpoint_schemes  # noqa: F401 (lets MMEngine read checkpoints safely)
 from ..utils.config_types import type_name
 from ..utils.safe_load import CheckpointFileError, trusted, trusting
-from .durable_files import BACKEND_NAME, DiskFullError, write_durably
+from .durable_files import BACKEND_NAME, NotWrittenError, write_durably
 from .hooks.durable_checkpoint_hook import DurableCheckpointHook
 from .loops import substitute
+from .plausibility import require_sense
 from .resumable_loop import ValidationStopHook
 from .resume import (
     AUTO,
     BEST_PREFIX,
+    INTERRUPTED_PREFIX,
     LAST_CHECKPOINT,
     SUFFIX,
     TrainingCheckpoint,
@@ -29,10 +32,11 @@ from .resume import (
     is_elsewhere,
     remote_hint,
 )
+from .resumed_schedule import StatedSchedule
 from .seeding import can_be_numbered
 from .stopping import shield_workers
-
-INTERRUPTED_PREFIX = 'interrupted_iter_'
+from .work_folder_lock import claim, is_in_use, release
+from .worker_options import without_idle_options
 
 
 @RUNNERS.register_module()
@@ -43,18 +47,27 @@ class DurableRunner(Runner):
     ``EpochBasedTrainLoop`` it uses its own, which are made of those. ``resume='auto'`` goes on from
     the last complete checkpoint of the work folder, and without any starts from ``load_from``.
     ``trust_checkpoints = True`` in the config lets checkpoints hold any Python object.
+
+    Args:
+        *args: As for MMEngine's runner.
+        **kwargs: As for MMEngine's runner.
     """
 
     _resume: bool | str
     _load_from: str | None
     last_complete: Path | None = None
     saved_progress: tuple[int, int] | None = None
+    _saved_schedules: Any = None
     _superseded: Path | None = None
     _resume_is_chosen = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._claimed: set[Path] = set()
+        super().__init__(*args, **kwargs)
+
     @staticmethod
     def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
-        """Build a dataloader whose workers leave signals to this process.
+        """Build a dataloader whose workers, if it has any, leave signals to this process.
 
         Args:
             *args: As for MMEngine's runner.
@@ -63,9 +76,11 @@ class DurableRunner(Runner):
         Returns:
             The dataloader.
         """
-        loader = Runner.build_dataloader(*args, **kwargs)
-        if not isinstance(args[0] if args else kwargs['dataloader'], DataLoader):
-            shield_workers(loader)
+        given, *others = args or (kwargs.pop('dataloader'),)
+        if isinstance(given, DataLoader):
+            return given
+        loader = Runner.build_dataloader(without_idle_options(given), *others, **kwargs)
+        shield_workers(loader)
         return loader
 
     def build_train_loop(self, loop: Any) -> Any:
@@ -100,13 +115,18 @@ class DurableRunner(Runner):
 
         Raises:
             CheckpointFileError: There is no checkpoint to resume from that will do.
-            DiskFullError: A checkpoint did not fit on the disk.
-            SystemExit: SIGINT or SIGTERM came; a checkpoint is saved.
+            FolderInUseError: Another training runs in the work folder.
+            NotWrittenError: A checkpoint could not be written, as on a full disk.
+            SystemExit: SIGINT, SIGTERM or SIGHUP came; a checkpoint is saved.
         """
-        self.choose_resume()
-        self.register_hook(ValidationStopHook())
-        with self.trust():  # pretrained parts are loaded in there, too
-            return super().train()
+        try:
+            self.claim_folder(Path(self.work_dir))
+            self.choose_resume()
+            self.register_hook(ValidationStopHook())
+            with self.trust():  # pretrained parts are loaded in there, too
+                return super().train()
+        finally:
+            self.release_folders()
 
     def trust(self) -> AbstractContextManager[None]:
         """Context in which checkpoints are trusted if the config says so."""
@@ -164,18 +184,67 @@ class DurableRunner(Runner):
             FileNotFoundError: The named checkpoint is not there.
             CheckpointFileError: The named one, or none of those that are there, will do.
         """
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        found = self.on_main_process(
+            lambda: find(self._resume, self._load_from, Path(self.work_dir), shapes)
+        )
+        return cast(TrainingCheckpoint | None, found)
+
+    def on_main_process(self, function: Callable[[], Any]) -> Any:
+        """Call a function in the first process.
+
+        Args:
+            function: The function.
+
+        Returns:
+            Its result, in all processes.
+
+        Raises:
+            Exception: Its error, in all processes, if it says what a user can change.
+        """
         answer: list[Any] = [None]
         if is_main_process():
-            model = self.model.module if is_model_wrapper(self.model) else self.model
-            shapes = {name: value.shape for name, value in model.state_dict().items()}
             try:
-                answer = [find(self._resume, self._load_from, Path(self.work_dir), shapes)]
-            except (OSError, CheckpointFileError) as error:
+                answer = [function()]
+            except (OSError, ValueError) as error:
                 answer = [error]
         broadcast_object_list(answer)
         if isinstance(answer[0], Exception):
             raise answer[0]
-        return cast(TrainingCheckpoint | None, answer[0])
+        return answer[0]
+
+    def claim_folder(self, folder: Path) -> None:
+        """Take a folder of checkpoints for this training, until it ends.
+
+        Args:
+            folder: The folder, the same in all processes; made if needed.
+
+        Raises:
+            FolderInUseError: Another training has its checkpoints there.
+            NotWrittenError: It cannot be made.
+        """
+
+        def make_and_claim() -> None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise NotWrittenError(folder, 0, number=error.errno or 0) from error
+            claim(folder)
+
+        self.on_main_process(make_and_claim)
+        self._claimed.add(folder)
+
+    def release_folders(self) -> None:
+        """Give back the folders that were claimed."""
+        while self._claimed:
+            release(self._claimed.pop())
+
+    @master_only
+    def dump_config(self) -> None:
+        """Write the config to the work folder, unless that of a running training is there."""
+        if not is_in_use(Path(self.work_dir)):
+            super().dump_config()
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
         """Load a checkpoint.
@@ -195,7 +264,34 @@ class DurableRunner(Runner):
             checkpoint: dict = super().load_checkpoint(filename, *args, **kwargs)
             if not trusted() and isinstance(checkpoint.get('meta'), dict):
                 checkpoint['meta'].pop('config', None)  # resume() would run it as Python
+        if self._resume:
+            require_sense(filename, checkpoint)
+            self._saved_schedules = checkpoint.get('param_schedulers')
         return checkpoint
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Resume from a checkpoint; warns where the config has another schedule.
+
+        Args:
+            filename: Its path or address.
+            *args: As for MMEngine's runner.
+            **kwargs: As for MMEngine's runner.
+
+        Raises:
+            CheckpointFileError: It cannot be resumed.
+        """
+        try:
+            stated = StatedSchedule(self)
+            super().resume(filename, *args, **kwargs)
+            stated.warn(self._saved_schedules)
+        except (CheckpointFileError, OSError):
+            raise
+        except Exception as error:  # whatever MMEngine and PyTorch make of an unexpected value
+            reason = ' '.join(str(error).split())
+            raise CheckpointFileError(
+                f'{filename} cannot be resumed with this config, whose optimizer or schedules may '
+                f'be others ({type(error).__name__}: {reason})'
+            ) from error
 
     @master_only
     def save_checkpoint(
@@ -222,7 +318,7 @@ class DurableRunner(Runner):
             backend_args: As for MMEngine's runner.
 
         Raises:
-            DiskFullError: There is not enough space; earlier checkpoints stay.
+            NotWrittenError: It could not be written; earlier checkpoints stay.
         """
         meta = {} if meta is None else meta
         is_local = file_client_args is None and isinstance(
@@ -239,13 +335,25 @@ class DurableRunner(Runner):
                 by_epoch=by_epoch,
                 backend_args=dict(backend=BACKEND_NAME) if is_local else backend_args,
             )
-        except DiskFullError as error:
-            intact = self.last_complete or 'none'
-            raise DiskFullError(
-                error.path, error.needed, f'The last complete checkpoint: {intact}'
-            ) from error
+        except NotWrittenError as error:
+            raise error.with_intact(self.describe_intact(error.path)) from error
         if save_optimizer and not filename.startswith(BEST_PREFIX):
             self.note_complete(Path(out_dir, filename), (meta['epoch'], meta['iter']))
+
+    def describe_intact(self, failed: Path) -> str:
+        """Name the checkpoint that a training can be resumed from.
+
+        Args:
+            failed: A checkpoint that could not be written.
+
+        Returns:
+            A sentence.
+        """
+        text = f'The last complete checkpoint: {self.last_complete or "none"}'
+        if self.last_complete != failed:
+            return text
+        # MMEngine writes it a second time, with the name of the new best checkpoint in it.
+        return f'{text}, in its first version; this was to note the new best checkpoint in it'
 
     def note_complete(self, path: Path, progress: tuple[int, int]) -> None:
         """Note a checkpoint that a training can go on from, and drop what it replaces.

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.logging import print_log
 
 from ..utils.safe_load import CheckpointFileError, load_safely
+from .plausibility import require_sense
 
 AUTO = 'auto'
 LAST_CHECKPOINT = 'last_checkpoint'
@@ -15,8 +17,10 @@ SUFFIX = '.pth'
 
 # Checkpoints of the best metric hold weights alone.
 BEST_PREFIX = 'best_'
+INTERRUPTED_PREFIX = 'interrupted_iter_'
 TRAINING_KEYS = ('meta', 'state_dict', 'message_hub', 'optimizer')
 NUM_EXAMPLES = 3
+UNREADABLE = -1
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -47,19 +51,21 @@ def read_training_checkpoint(path: Path, shapes: Shapes) -> TrainingCheckpoint:
 
     Raises:
         FileNotFoundError: There is no such file.
-        CheckpointFileError: It is damaged, or no training checkpoint, or of another model.
+        CheckpointFileError: It is damaged, or no training checkpoint, or of another model, or its
+            numbers cannot be.
     """
     content = load_safely(path, mmap=True)
     if not isinstance(content, dict):
         raise CheckpointFileError(f'{path} holds a {type(content).__name__}, and no checkpoint')
     missing = [key for key in TRAINING_KEYS if not isinstance(content.get(key), Mapping)]
     progress = content.get('meta') or {}
-    if missing or not all(isinstance(progress.get(key), int) for key in ('epoch', 'iter')):
+    if missing or not {'epoch', 'iter'} <= progress.keys():
         raise CheckpointFileError(
             f'{path} is no checkpoint of a training: it has no '
             f'{", ".join(missing) or "epoch and iteration"}. Weights alone are a start for a new '
             'training, by load_from'
         )
+    require_sense(path, content)
     check_model(path, content['state_dict'], shapes)
     return TrainingCheckpoint(path, progress['iter'], progress.get('seed'))
 
@@ -106,8 +112,9 @@ def read_note(folder: Path) -> str:
     Returns:
         Path or address of a checkpoint.
     """
-    note = folder / LAST_CHECKPOINT
-    return note.read_text(errors='replace').strip() if note.is_file() else ''
+    with suppress(OSError):
+        return (folder / LAST_CHECKPOINT).read_text(errors='replace').strip()
+    return ''
 
 
 def read_hint(folder: Path) -> Path | None:
@@ -117,10 +124,14 @@ def read_hint(folder: Path) -> Path | None:
         folder: Work folder.
 
     Returns:
-        The file, None if there is no such note, an empty one, or one that names no file.
+        The file, None if there is no such note, an empty one, or one that names no file in a folder
+        that is there.
     """
     note = read_note(folder)
-    return Path(note) if note and '://' not in note else None
+    if note and '://' not in note:
+        with suppress(OSError):  # a name that is too long
+            return Path(note) if Path(note).parent.is_dir() else None
+    return None
 
 
 def remote_hint(folder: Path) -> str | None:
@@ -136,7 +147,8 @@ def list_candidates(folder: Path) -> list[Path]:
         folder: Work folder.
 
     Returns:
-        Files in it, and in that of the checkpoint that ``last_checkpoint`` names.
+        Files in it, and in that of the checkpoint that ``last_checkpoint`` names; at the end those
+        that the system cannot read.
     """
     hint = read_hint(folder)
     folders = {folder, hint.parent} if hint is not None else {folder}
@@ -146,12 +158,23 @@ def list_candidates(folder: Path) -> list[Path]:
         for file in place.glob(f'*{SUFFIX}')
         if not file.name.startswith(BEST_PREFIX)
     }
-    return sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
+    return sorted(files, key=lambda file: (time_of(file), file.name), reverse=True)
+
+
+def time_of(file: Path) -> int:
+    """Time of a file in nanoseconds; -1 for a link that leads nowhere, or in a circle."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return UNREADABLE
 
 
 def has_candidates(folder: Path) -> bool:
     """Whether there is anything to go on from."""
-    return bool(list_candidates(folder)) or remote_hint(folder) is not None
+    return (
+        any(time_of(file) != UNREADABLE for file in list_candidates(folder))
+        or remote_hint(folder) is not None
+    )
 
 
 def complete(files: Sequence[Path], shapes: Shapes) -> Iterator[TrainingCheckpoint]:
@@ -183,15 +206,16 @@ def find_last_complete(folder: Path, shapes: Shapes) -> TrainingCheckpoint | Non
         shapes: Shapes of the model's weights by their names.
 
     Returns:
-        The checkpoint, None if there are no files at all.
+        The checkpoint, None if there are no files at all; a link that leads nowhere is none.
 
     Raises:
         CheckpointFileError: There are files, but none that will do.
     """
     files = list_candidates(folder)
+    newest = next(complete(files, shapes), None)
+    files = [file for file in files if time_of(file) != UNREADABLE]
     if not files:
         return None
-    newest = next(complete(files, shapes), None)
     if newest is None:
         raise CheckpointFileError(
             f'none of the {len(files)} checkpoints of {folder} can be resumed (see the warnings '

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -27,6 +28,7 @@ from .class_fit import SplitData, number_list
 from .cpu_norms import without_sync_norms
 from .data_fit import DataFit, fit_to_data
 from .durable_runner import DurableRunner
+from .evaluated_data import require_evaluable
 
 
 class CheckpointClassesHook(Hook):
@@ -135,22 +137,36 @@ class DataFittingRunner(CheckedImagesRunner, DurableRunner):
 
         Raises:
             FileNotFoundError: An annotation file is missing, or the checkpoint to resume from.
+            FolderInUseError: Another training runs in the work folder.
             ValueError: The data has errors that ``data_check.allow`` does not name, or there is no
                 checkpoint to resume from that will do.
-            SystemExit: SIGINT or SIGTERM came; a checkpoint is saved.
+            SystemExit: SIGINT, SIGTERM or SIGHUP came; a checkpoint is saved.
         """
         self.prepare_training()
         return super().train()
 
     def prepare_training(self) -> None:
-        """Check the data and what is resumed, once; raises as :meth:`train`."""
-        self.require_splits('train', 'val')
-        self.check_data()
-        self.choose_resume()
+        """Claim the work folder, check data and what is resumed, once; raises as :meth:`train`."""
+        try:
+            self.claim_folder(Path(self.work_dir))
+            self.require_splits('train', 'val')
+            self.check_data()
+            self.choose_resume()
+        except BaseException:
+            self.release_folders()
+            raise
         self.data_fit = self.data_fit._replace(splits=())  # lets go of the annotations
 
     def val(self) -> Any:
-        """Evaluate on the validation data; FileNotFoundError if its annotations are missing."""
+        """Evaluate on the validation data.
+
+        Returns:
+            The metrics.
+
+        Raises:
+            FileNotFoundError: The annotation file is missing.
+            ValueError: A metric would count images of a wrapper wrongly.
+        """
         self.require_splits('val')
         return super().val()
 
@@ -169,17 +185,20 @@ class DataFittingRunner(CheckedImagesRunner, DurableRunner):
         return super().test()
 
     def require_splits(self, *names: str) -> None:
-        """Stop early where an annotation file is missing.
+        """Stop early where an annotation file is missing, or cannot serve as evaluation data.
 
         Args:
             *names: Splits that are about to be used.
 
         Raises:
             FileNotFoundError: One of them has no annotation file.
+            ValueError: A metric would count images of a wrapper wrongly.
         """
         for name in names:
             if name in self.data_fit.missing:
                 raise self.data_fit.missing[name]
+            if name != 'train':
+                require_evaluable(self.cfg, name)
 
     def check_data(self) -> None:
         """Check the training and validation data.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: remember them, so that a training can end in order."""
+"""Ctrl-C, SIGTERM and SIGHUP: remember them, so that a training can end in order."""
 
 import os
 import signal
@@ -15,7 +15,9 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.logging import print_log
 from torch.utils.data import DataLoader
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# From a terminal, and from one that is closed, which Windows does not tell.
+TERMINAL_SIGNALS = (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, 'SIGHUP') else []))
+SIGNALS = (*TERMINAL_SIGNALS, signal.SIGTERM)
 
 # Exit status of a shell's command that a signal ended.
 STATUS_BASE = 128
@@ -25,7 +27,7 @@ ECHO_SECONDS = 2.0
 
 
 class StopSignals:
-    """Context in which SIGINT and SIGTERM are remembered; a second Ctrl-C stops at once.
+    """Context in which :data:`SIGNALS` are remembered; a second Ctrl-C stops at once.
 
     Outside the main thread nothing is changed: only that one may. A signal that the process was
     told to ignore (``nohup``, jobs in the background of a script) stays ignored.
@@ -67,7 +69,8 @@ class StopSignals:
         now = time.monotonic()
         if not self.received:
             self.received, self.received_at = number, now
-            os.write(2, b'\nStopping after this step; Ctrl-C once more stops at once.\n')
+            with suppress(OSError):  # the terminal may be closed
+                os.write(2, b'\nStopping after this step; Ctrl-C once more stops at once.\n')
         elif number == signal.SIGINT and now - self.received_at >= self.echo_seconds:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
@@ -98,8 +101,8 @@ def exit_status(number: int) -> int:
 class ShieldedWorker:
     """Start of a dataloader's worker: signals meant for the training do not end it.
 
-    A terminal sends Ctrl-C to all processes, and schedulers send SIGTERM to all of a job. A worker
-    that dies of it takes the step with it that is to be finished.
+    A terminal sends Ctrl-C, and SIGHUP as it is closed, to all processes, and schedulers send
+    SIGTERM to all of a job. A worker that dies of it takes the step with it that is to be finished.
 
     Args:
         inner: What the worker does at its start anyway.
@@ -114,7 +117,8 @@ class ShieldedWorker:
         Args:
             worker_id: Its number.
         """
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in TERMINAL_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         parent = parent_process()
         if parent is not None and hasattr(signal, 'sigwaitinfo'):  # not on macOS
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])

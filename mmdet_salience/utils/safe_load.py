@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from .checksums import DamagedFileError, verify
 from .pickled_arrays import refuse
 from .restricted_pickle import pickle_module
 
@@ -123,6 +124,8 @@ def read_restricted(path: Path, **options: Any) -> Any:
 def load_safely(path: str | Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
     """Read a checkpoint; nothing in it is run, unless the user trusts it.
 
+    Its checksums are compared before, which reads the whole file.
+
     Args:
         path: The file.
         map_location: As for ``torch.load``.
@@ -133,14 +136,18 @@ def load_safely(path: str | Path, map_location: Any = 'cpu', mmap: bool = False)
 
     Raises:
         OSError: There is no such file, or it may not be read.
-        CheckpointFileError: It is no checkpoint, or holds what is not created without trust.
+        CheckpointFileError: It is no checkpoint, is damaged, or holds what is not created without
+            trust.
     """
     path = Path(path).expanduser()
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError(f'the link {path} leads to no checkpoint; check where it points')
     if not path.is_file():
         raise FileNotFoundError(f'there is no checkpoint {path}; check the path')
     with path.open('rb'):  # what the system says about it, such as missing rights
         pass
     try:
+        verify(path)
         options = dict(map_location=map_location, mmap=mmap and zipfile.is_zipfile(path))
         if trusted():
             return torch.load(str(path), weights_only=False, **options)
@@ -162,6 +169,8 @@ def describe_failure(path: Path, error: Exception) -> str:
         The message.
     """
     text = ''.join(filter(str.isprintable, ' '.join(str(error).split())))  # no terminal's commands
+    if isinstance(error, DamagedFileError):
+        return f'{path} is damaged: {text}. Copy it again, or take an earlier checkpoint'
     reason = text.split('. ')[0][:MAX_REASON]
     refused = re.search('GLOBAL (.+) was not allowed', text)
     if refused:

@@ -3,7 +3,9 @@
 import errno
 import io
 import os
+import pickle
 import random
+import resource
 import signal
 import subprocess
 import time
@@ -17,7 +19,13 @@ import torch
 from toy_training import make_runner, read_log, run, start
 
 from mmdet_salience.engine import durable_files
-from mmdet_salience.engine.durable_files import DiskFullError, draft_of, write_durably
+from mmdet_salience.engine.durable_files import (
+    DiskFullError,
+    DurableBackend,
+    NotWrittenError,
+    draft_of,
+    write_durably,
+)
 from mmdet_salience.utils.safe_load import load_safely
 
 KILLS = 5
@@ -96,6 +104,88 @@ def test_other_errors_leave_nothing_either(tmp_path: Path) -> None:
     ):
         write_durably(tmp_path / 'a.pth', b'new')
     assert not list(tmp_path.iterdir())
+
+
+REASONS = {
+    errno.EDQUOT: 'your quota on its disk is used up: it needs 2.0 MB. ',
+    errno.EACCES: 'the system says: Permission denied. ',
+    errno.EROFS: 'the system says: Read-only file system. ',
+    errno.EFBIG: 'it is larger than files may be here: it needs 2.0 MB, and the file system takes',
+}
+
+
+@pytest.mark.parametrize('number', REASONS)
+def test_reason_is_that_of_the_system(tmp_path: Path, number: int) -> None:
+    with (
+        mock.patch('os.fsync', side_effect=OSError(number, 'reason')),
+        pytest.raises(NotWrittenError) as error,
+    ):
+        write_durably(tmp_path / 'iter_1.pth', bytes(2_000_000))
+    text = str(error.value.with_intact('Nothing is lost.'))
+    assert f'iter_1.pth could not be written, because {REASONS[number]}' in text
+    assert text.endswith('. Nothing is lost.')
+    assert isinstance(error.value, DiskFullError) is (number in (errno.EDQUOT, errno.EFBIG))
+    assert not list(tmp_path.iterdir())
+
+
+def test_error_reaches_other_processes(tmp_path: Path) -> None:
+    """The first process tells the others by pickle."""
+    error = DiskFullError(tmp_path / 'a.pth', 2_000_000, 'Nothing is lost.', errno.EFBIG)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.path) == (DiskFullError, str(error), error.path)
+
+
+@pytest.mark.parametrize('free, words', [(10, 'disk is full'), (10**9, 'disk takes no more')])
+def test_full_and_otherwise_full(tmp_path: Path, free: int, words: str) -> None:
+    """A disk may have space left and no room for another file."""
+    with mock.patch('shutil.disk_usage', return_value=mock.Mock(free=free)):
+        text = str(DiskFullError(tmp_path / 'iter_1.pth', 2_000_000))
+    assert f'{words}: it needs 2.0 MB, and {free / 1e6:.1f} MB are free' in text
+
+
+def write_with_limit(path: Path, limit: int) -> None:
+    """Write a file in a process that may write no large ones; leave the message."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        write_durably(path, bytes(2_000_000))
+    except DiskFullError as error:
+        path.with_suffix('.txt').write_text(str(error))
+
+
+def test_limit_of_the_size_of_files(tmp_path: Path) -> None:
+    process = start(write_with_limit, tmp_path / 'iter_1.pth', 500_000)
+    process.join()
+    text = (tmp_path / 'iter_1.txt').read_text()
+    assert 'it needs 2.0 MB, and the file-size limit of this process is 0.5 MB' in text
+    assert 'full' not in text and 'free' not in text
+    assert os.listdir(tmp_path) == ['iter_1.txt']
+
+
+def test_failure_after_the_best_checkpoint(tmp_path: Path) -> None:
+    """The checkpoint that cannot be written is the one that is complete."""
+    put = DurableBackend.put
+
+    def fail_second(backend: DurableBackend, content: bytes, path: str) -> None:
+        if Path(path).is_file():
+            raise DiskFullError(Path(path), len(content))
+        put(backend, content, path)
+
+    with (
+        mock.patch.object(DurableBackend, 'put', fail_second),
+        pytest.raises(DiskFullError) as error,
+    ):
+        run(tmp_path, checkpoint=dict(interval=4))
+    last = tmp_path / 'iter_4.pth'
+    assert f'The last complete checkpoint: {last}, in its first version' in str(error.value)
+    assert names(tmp_path) == ['best_error_iter_4.pth', 'iter_4.pth', 'last_checkpoint']
+    rest = run(tmp_path, resume='auto', checkpoint=dict(interval=4))
+    assert rest.validated[0] == 4 and min(rest.losses) == 5
+
+
+def test_folder_of_checkpoints_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(NotWrittenError, match=r'file/work could not be written.*Not a directory'):
+        run(tmp_path / 'work', checkpoint=dict(out_dir=str(tmp_path / 'file')))
 
 
 def fill_disk(runner: Any) -> None:

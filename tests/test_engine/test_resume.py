@@ -1,5 +1,6 @@
 """Resumed trainings equal those that were not stopped, and begin at the right checkpoint."""
 
+import math
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ from toy_training import (
 
 from mmdet_salience.engine.hooks import DurableCheckpointHook
 from mmdet_salience.engine.loops import ResumableIterBasedTrainLoop
+from mmdet_salience.engine.resume import has_candidates
 from mmdet_salience.utils.safe_load import CheckpointFileError, load_safely
 
 WORKERS = [
@@ -173,6 +175,7 @@ def spoil(kind: str, folder: Path) -> Path:
         'empty': b'',
         'truncated': whole[: len(whole) // 2],
         'end lost': whole[:-1],
+        'bit': whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:],
         'foreign': b'<html>not found</html>',
         'list': [1, 2],
         'weights': {'layer.weight': torch.ones(1)},
@@ -191,7 +194,8 @@ def spoil(kind: str, folder: Path) -> Path:
 SPOILED = {
     'empty': 'cannot be read as a checkpoint: 0 bytes, empty',
     'truncated': 'cannot be read as a checkpoint',
-    'end lost': 'cannot be read as a checkpoint',
+    'end lost': 'is damaged: its checksum does not match',
+    'bit': 'is damaged: its checksum does not match',
     'foreign': 'cannot be read as a checkpoint: 22 bytes, damaged or something else',
     'list': 'holds a list',
     'weights': 'is no checkpoint of a training: it has no meta, state_dict, message_hub, optimizer',
@@ -210,6 +214,98 @@ def test_other_files_are_named_and_the_one_before_is_taken(folder: Path, kind: s
     runner.choose_resume()
     assert runner._load_from == str(folder / 'iter_6.pth')
     assert f'Not resumed: {path} {SPOILED[kind]}' in read_log(folder)
+
+
+def changed(folder: Path, key: str, value: Any) -> dict:
+    """The last checkpoint with another value at a place such as ``meta.iter``."""
+    content = training_checkpoint(folder)
+    *parents, last = key.split('.')
+    part = content
+    for parent in parents:
+        part = part[int(parent) if isinstance(part, list) else parent]
+    part[last] = value
+    return content
+
+
+INFO = 'message_hub.runtime_info'
+NONSENSE = [
+    ('meta.iter', -5, 'iteration -5'),
+    ('meta.iter', 6.0, 'iteration 6.0'),
+    ('meta.iter', True, 'iteration True'),
+    ('meta.iter', math.nan, 'iteration nan'),
+    ('meta.iter', '6', "iteration '6'"),
+    ('meta.iter', 13, '13 of max_iters=12'),
+    ('meta.epoch', 1e9, 'epoch 1000000000.0'),
+    ('meta.epoch', 10**9, 'epoch 1000000000 after 6 iterations'),
+    ('meta.epoch', 2, '2 of max_epochs=1'),
+    ('meta.epoch', None, 'epoch None'),
+    ('meta.seed', -1, 'seed -1'),
+    ('meta.seed', 2**32, 'seed 4294967296'),
+    ('meta.seed', 'x', "seed 'x'"),
+    (INFO, [], 'runtime_info []'),
+    (f'{INFO}.keep_ckpt_ids', ['../other/1'], "keep_ckpt_ids ['../other/1']"),
+    (f'{INFO}.keep_ckpt_ids', 3, 'keep_ckpt_ids 3'),
+    (f'{INFO}.validated_at', 'never', "validated_at 'never'"),
+    (f'{INFO}.data_stream', 4, 'data_stream 4'),
+    (f'{INFO}.best_score', math.nan, 'best_score nan'),
+    (f'{INFO}.best_score_error', 'x', "best_score_error 'x'"),
+    (f'{INFO}.best_ckpt', 4, 'best_ckpt 4'),
+    ('param_schedulers.0.base_values', [math.nan], 'NaN among the numbers of param_schedulers'),
+    ('optimizer.param_groups.0.lr', math.nan, 'NaN among the numbers of optimizer'),
+]
+
+
+@pytest.mark.parametrize('key, value, words', NONSENSE)
+def test_numbers_that_cannot_be(folder: Path, key: str, value: Any, words: str) -> None:
+    """They are named, and the checkpoint before is taken."""
+    path = folder / 'iter_9.pth'
+    torch.save(changed(folder, key, value), path)
+    text = f'{path} cannot be resumed: it says {words}, which cannot be'
+    with pytest.raises(CheckpointFileError, match=re.escape(text)):
+        make_runner(folder, resume=True, load_from=str(path)).train()
+    assert first_step(folder) == 7
+    assert f'Not resumed: {text}' in read_log(folder)
+
+
+@pytest.mark.parametrize(
+    'key, value',
+    [
+        ('optimizer.param_groups', []),
+        ('optimizer.state', 3),
+        ('param_schedulers', 3),
+        ('param_schedulers', [1, 2]),
+    ],
+)
+def test_what_the_optimizer_cannot_take_is_a_sentence(folder: Path, key: str, value: Any) -> None:
+    path = folder / 'iter_9.pth'
+    torch.save(changed(folder, key, value), path)
+    with pytest.raises(
+        CheckpointFileError, match=r'iter_9\.pth cannot be resumed with this config'
+    ):
+        make_runner(folder, resume=True, load_from=str(path)).train()
+
+
+@pytest.mark.parametrize('target', ['nowhere', 'iter_9.pth', 'iter_99.pth'])
+def test_broken_links_cost_only_themselves(folder: Path, target: str) -> None:
+    """Links to nothing, to themselves and in a circle."""
+    (folder / 'iter_9.pth').symlink_to(target)
+    (folder / 'iter_99.pth').symlink_to('iter_9.pth')
+    assert has_candidates(folder)
+    assert first_step(folder) == 7
+
+
+def test_broken_links_alone_are_no_checkpoints(tmp_path: Path) -> None:
+    (tmp_path / 'pretrained.pth').symlink_to('nowhere')
+    (tmp_path / 'last_checkpoint').symlink_to('last_checkpoint')
+    assert not has_candidates(tmp_path)
+    assert first_step(tmp_path) == 1
+    assert 'pretrained.pth leads to no checkpoint' in read_log(tmp_path)
+
+
+@pytest.mark.parametrize('note', ['\0', 'x' * 5000, 'a/' * 3000, '/root/none/iter_3.pth'])
+def test_a_note_may_say_anything(folder: Path, note: str) -> None:
+    (folder / 'last_checkpoint').write_text(note)
+    assert first_step(folder) == 7
 
 
 def test_nothing_usable_is_an_error(folder: Path) -> None:

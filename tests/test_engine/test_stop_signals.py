@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a training in order, in one process and in several."""
+"""Ctrl-C, SIGTERM and SIGHUP end a training in order, in one process and in several."""
 
 import math
 import os
@@ -27,7 +27,7 @@ from mmdet_salience.engine.hooks import NonFiniteLossHook
 from mmdet_salience.engine.stopping import StopSignals
 from mmdet_salience.utils.safe_load import load_safely
 
-STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 PATIENCE = 60  # seconds
 
 
@@ -50,7 +50,7 @@ def interrupted(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob('interrupted*'))
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', STATUS)
 @pytest.mark.parametrize('by_epoch', [False, True])
 def test_step_is_finished_and_the_run_goes_on(tmp_path: Path, by_epoch: bool, number: int) -> None:
     """Also in the middle of an epoch."""
@@ -62,7 +62,7 @@ def test_step_is_finished_and_the_run_goes_on(tmp_path: Path, by_epoch: bool, nu
     assert max(first.losses) == 8
     assert interrupted(work) == ['interrupted_iter_8.pth']
     assert (work / 'last_checkpoint').read_text() == str(work / 'interrupted_iter_8.pth')
-    name = 'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'
+    name = 'Ctrl-C' if number == signal.SIGINT else signal.Signals(number).name
     assert f'Stopped by {name} after iteration 8. Saved: {work}' in read_log(work)
     assert 'same command with --resume' in read_log(work)
     rest = run(work, resume='auto', by_epoch=by_epoch)
@@ -183,7 +183,7 @@ def signal_the_group(number: int) -> Callable[[Any], None]:
     return lambda runner: os.killpg(0, number)
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', STATUS)
 @pytest.mark.parametrize('persistent', [False, True])
 def test_workers_outlive_the_signal(tmp_path: Path, number: int, persistent: bool) -> None:
     data = dict(workers=2, persistent=persistent)
@@ -228,15 +228,32 @@ def test_echo_of_a_launcher_is_no_second_ctrl_c() -> None:
         assert signals.agreed() == signal.SIGINT
 
 
-def test_ignored_signals_stay_ignored() -> None:
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGHUP])
+def test_ignored_signals_stay_ignored(number: int) -> None:
     """As under nohup, and in the background of a script."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handler = signal.signal(number, signal.SIG_IGN)
     try:
         with StopSignals() as signals:
-            send(signal.SIGINT)(None)
+            send(number)(None)
             assert signals.agreed() == 0
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.signal(number, handler)
+
+
+def close_standard_error(runner: Any) -> None:
+    """An action: write where nobody reads any more, and be told so."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 2)
+    send(signal.SIGHUP)(runner)
+
+
+def test_closed_terminal(tmp_path: Path) -> None:
+    """Also what the process says about it goes nowhere."""
+    process = start(run, tmp_path, 5, close_standard_error)
+    process.join(PATIENCE)
+    assert process.exitcode == 129
+    assert interrupted(tmp_path) == ['interrupted_iter_5.pth']
 
 
 def train_as_rank(folder: Path, rank: int, port: int, at: int) -> None:

@@ -10,7 +10,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 
 from ..durable_files import remove_drafts, write_durably
-from ..resume import LAST_CHECKPOINT
+from ..resume import BEST_PREFIX, LAST_CHECKPOINT
+from .leftovers import Kept, name_training, remove_replaced
 
 
 class LateRemovals:
@@ -43,22 +44,62 @@ class DurableCheckpointHook(CheckpointHook):
 
     Arguments, file names and times are MMEngine's. :class:`mmdet_salience.engine.DurableRunner`
     puts this hook in the place of ``CheckpointHook`` and writes the files all or nothing. What a
-    killed run was writing is removed at the start of the next one.
+    killed run was writing, or had replaced and not yet removed, is removed at the start of the next
+    one.
     """
 
     file_backend: Any
+    best_ckpt_path: str | None
 
     def before_train(self, runner: Any) -> None:
-        """Find the folder, and tidy it up.
+        """Find the folder, see that no other training uses it, and tidy it up.
 
         Args:
             runner: The runner.
         """
         super().before_train(runner)
-        if is_main_process() and '://' not in str(self.out_dir):
-            for folder in {Path(self.out_dir), Path(runner.work_dir)}:
-                for draft in remove_drafts(folder):
-                    runner.logger.info(f'Removed {draft}, which a killed run was writing.')
+        training = name_training(runner.message_hub)
+        if '://' in str(self.out_dir):
+            return
+        runner.claim_folder(Path(self.out_dir))
+        self.keep_to_own_folder()
+        if is_main_process():
+            folders = {Path(self.out_dir), Path(runner.work_dir)}
+            for draft in (draft for folder in folders for draft in remove_drafts(folder)):
+                runner.logger.info(f'Removed {draft}, which a killed run was writing.')
+            for path in remove_replaced(folders, training, self.list_kept(runner)):
+                runner.logger.info(f'Removed {path}, which a killed run had replaced.')
+
+    def keep_to_own_folder(self) -> None:
+        """Look for the best checkpoints in this run's folder, whatever path a resumed one says."""
+        best = getattr(self, 'best_ckpt_path', None)
+        if best is not None:
+            self.best_ckpt_path = self.own_best(best)
+        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[key] = None if path is None else self.own_best(path)
+
+    def own_best(self, path: str) -> str | None:
+        """Find a best checkpoint in the folder of this run.
+
+        Args:
+            path: Its path in a resumed checkpoint, which may have been another folder.
+
+        Returns:
+            Its path here; None if there is none, and so nothing to remove.
+        """
+        own = Path(self.out_dir, Path(path).name)
+        return str(own) if own.name.startswith(BEST_PREFIX) and own.is_file() else None
+
+    def list_kept(self, runner: Any) -> Kept:
+        """List the checkpoints that a resumed run keeps; for a new one there are none."""
+        resumed: Path | None = runner.last_complete
+        return Kept(
+            template=self.filename_tmpl,
+            steps=tuple(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else (),
+            best=tuple(Path(path).name for path in self.current_best()),
+            resumed=resumed.name if resumed is not None else '',
+            iteration=runner.iter,
+        )
 
     def after_val_epoch(self, runner: Any, metrics: dict) -> None:
         """Keep the best checkpoint of a training; ``runner.val()`` alone has none to keep.
@@ -146,7 +187,8 @@ class DurableCheckpointHook(CheckpointHook):
     def current_best(self) -> set[str]:
         """Paths of the best checkpoints."""
         several = getattr(self, 'best_ckpt_path_dict', {})
-        return {str(path) for path in (getattr(self, 'best_ckpt_path', None), *several.values())}
+        paths = (getattr(self, 'best_ckpt_path', None), *several.values())
+        return {str(path) for path in paths if path is not None}
 
     @contextmanager
     def late_removals(self) -> Iterator[LateRemovals]:
