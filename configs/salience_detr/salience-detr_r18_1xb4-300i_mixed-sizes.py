@@ -1,4 +1,4 @@
-# The demo's model and data with images of 64 to 128 px in one batch, for a third of the demo's steps.
+# The demo's model and data with images of 64 to 128 px in one batch, for a third of its steps.
 _base_ = './salience-detr_r18_demo.py'
 
 max_iters = 300
