@@ -68,7 +68,18 @@ class FirstEpochWarmupLR(LinearLR):
     Made for ``by_epoch=True, convert_to_iter_based=True``, through which MMEngine tells it the
     length of an epoch. The full rate is reached after ``min(max_steps, steps of the epoch - 1)``
     steps.
+
+    Raises:
+        ValueError: ``convert_to_iter_based`` is missing.
     """
+
+    def __init__(self, *args: Any, max_steps: int | None = None, **kwargs: Any) -> None:
+        if max_steps is not None:
+            raise ValueError(
+                'param_scheduler: FirstEpochWarmupLR needs by_epoch=True and '
+                'convert_to_iter_based=True, to be told the length of an epoch'
+            )
+        super().__init__(*args, **kwargs)
 
     @classmethod
     def build_iter_from_epoch(

@@ -7,7 +7,14 @@ from unittest import mock
 
 import pytest
 import torch
-from helpers import ROOT, build, golden_keys, golden_model_cfg, release_state_dict
+from helpers import (
+    ROOT,
+    build,
+    golden_keys,
+    golden_model_cfg,
+    release_state_dict,
+    tiny_model_cfg,
+)
 from mmengine.config import Config
 from test_resume import assert_same_state
 from torch import Tensor
@@ -92,6 +99,28 @@ def test_release_checkpoints_can_be_averaged() -> None:
     hook.before_train(runner)
     for ours, average in zip(model.parameters(), hook.ema_model.module.parameters(), strict=True):
         assert torch.equal(ours, average)
+
+
+@pytest.mark.parametrize('num_classes', [1, 3])
+@pytest.mark.parametrize('update_buffers', [True, False])
+def test_classes_of_a_checkpoint_are_averaged(num_classes: int, update_buffers: bool) -> None:
+    """Their weights are resized after the average was made."""
+    cfg = tiny_model_cfg()
+    cfg.bbox_head.num_classes = num_classes
+    state = build(cfg).state_dict()
+    cfg.bbox_head.num_classes = None
+    model = build(cfg)
+    hook = AnnealedEMAHook(update_buffers=update_buffers)
+    hook.before_run(SimpleNamespace(model=model))
+    model.load_state_dict(state)
+    hook.before_train(SimpleNamespace(max_iters=1))
+    for _ in range(2):
+        with torch.no_grad():
+            model.bbox_head.cls_branches[0].weight += 1
+        hook.ema_model.update_parameters(model)
+    ours, average = (m.bbox_head.cls_branches[0].weight for m in (model, hook.ema_model.module))
+    # The first update copies; the second has the momentum 10 / 11.
+    torch.testing.assert_close(average, ours - 1 + 10 / 11)
 
 
 def test_testing_uses_the_loaded_weights(tmp_path: Path) -> None:

@@ -132,6 +132,14 @@ def test_warm_up_of_the_first_epoch(epoch_length: int, expected: dict[int, float
     assert {step: rates[step] for step in expected} == pytest.approx(expected)
 
 
+def test_a_warm_up_that_is_not_told_the_epoch_is_refused() -> None:
+    cfg = Config.fromfile(COCO).param_scheduler[0]
+    del cfg.convert_to_iter_based
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    with pytest.raises(ValueError, match='convert_to_iter_based=True'):
+        PARAM_SCHEDULERS.build(cfg, default_args=dict(optimizer=optimizer))
+
+
 @pytest.mark.parametrize('path', sorted(COCO.parent.glob('*e_*.py')), ids=lambda path: path.stem)
 def test_schedules_by_epochs_warm_up_as_the_release(path: str) -> None:
     warm_up, decay = Config.fromfile(path).param_scheduler

@@ -7,8 +7,9 @@ from unittest import mock
 import pytest
 import torch
 from helpers import build, make_batch, tiny_model_cfg
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmdet_salience.models.layers.constants import constant
+from mmdet_salience.models.layers.constants import cached, constant
 
 MAKERS = [(torch, 'tensor'), (torch, 'as_tensor'), (torch, 'from_numpy')]
 MAKERS += [(torch.Tensor, 'new_tensor')]
@@ -39,7 +40,7 @@ def counted() -> Iterator[list[str]]:
 @pytest.mark.parametrize('sizes', [[(97, 130)], [(97, 130), (64, 200)], [(32, 32), (130, 97)]])
 def test_an_image_of_a_known_size_makes_none(sizes: list[tuple[int, int]]) -> None:
     model = build(tiny_model_cfg(num_queries=100))
-    constant.cache_clear()
+    cached.cache_clear()
     counts = []
     for seed in (0, 1):
         source = torch.Generator().manual_seed(seed)
@@ -64,7 +65,7 @@ def test_a_constant_is_made_once_per_value_and_type() -> None:
 
 def test_training_after_inference_mode() -> None:
     """Tensors of inference mode cannot be saved for a backward pass; constants must not be any."""
-    constant.cache_clear()
+    cached.cache_clear()
     model = build(tiny_model_cfg())
     batch, samples = make_batch(
         [torch.randn(3, 64, 96), torch.randn(3, 96, 64)], [[[4, 4, 40, 30]], []], [[1], []]
@@ -74,3 +75,27 @@ def test_training_after_inference_mode() -> None:
     model.train()
     sum(v for k, v in model.loss(batch, samples).items() if 'loss' in k).backward()
     assert model.level_embed.grad.isfinite().all()
+
+
+class Doubling(torch.nn.Module):
+    """Uses a constant."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Multiply by a constant 2."""
+        return x * constant((2,), x.device)
+
+
+@pytest.mark.parametrize('strict', [False, True])
+def test_exporting_leaves_no_stand_ins_behind(strict: bool) -> None:
+    cached.cache_clear()
+    x = torch.ones(3)
+    exported = torch.export.export(Doubling(), (x,), strict=strict)
+    assert exported.module()(x).tolist() == Doubling()(x).tolist() == [2, 2, 2]
+    with FakeTensorMode():
+        assert Doubling()(torch.ones(3)).shape == (3,)
+    assert type(constant((2,), x.device)) is torch.Tensor
+
+
+def test_compiling_makes_one_graph() -> None:
+    compiled = torch.compile(Doubling(), backend='eager', fullgraph=True)
+    assert compiled(torch.ones(3)).tolist() == [2, 2, 2]

@@ -60,5 +60,13 @@ class AnnealedEMAHook(EMAHook):
 
     def copy_weights(self) -> None:
         """Take over the model's weights unless an average exists already."""
-        if self.ema_model.steps == 0:
-            self.ema_model.module.load_state_dict(self.src_model.state_dict())
+        if self.ema_model.steps > 0:
+            return
+        average = self.ema_model.module
+        average.load_state_dict(self.src_model.state_dict())
+        # MMEngine lists the weights once; those of other classes have been replaced since.
+        self.ema_model.avg_parameters = (
+            average.state_dict()
+            if self.ema_model.update_buffers
+            else dict(average.named_parameters())
+        )

@@ -3,6 +3,8 @@
 from operator import attrgetter
 from typing import Any
 
+from mmdet.models.necks import ChannelMapper
+
 # Where each config key of the number of levels ends up in a built detector: a number, or a sequence
 # with an entry per level.
 LEVELS = {
@@ -39,4 +41,4 @@ def check_levels(detector: Any) -> None:
 
 def count_outputs(neck: Any) -> int:
     """Maps that mmdet's ``ChannelMapper`` puts out; 0 for other necks."""
-    return len(getattr(neck, 'convs', ())) + len(getattr(neck, 'extra_convs', None) or ())
+    return len(neck.convs) + len(neck.extra_convs or ()) if isinstance(neck, ChannelMapper) else 0

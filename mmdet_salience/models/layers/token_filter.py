@@ -35,8 +35,9 @@ def level_budgets(num_valid: Sequence[int], ratios: Sequence[float]) -> tuple[in
         ratios: Share to keep at each level.
 
     Returns:
-        ``int(num_valid * ratio)`` of each level. Where all of them are 0 in a tiny image, the level
-        with the largest share keeps one token, so that every encoder layer has something to do.
+        ``floor(num_valid * ratio)`` of each level. Where all of them are 0 in a tiny image, the
+        level with the largest share keeps one token, so that every encoder layer has something to
+        do.
     """
     kept = [share_of(count, ratio) for count, ratio in zip(num_valid, ratios, strict=True)]
     if not any(kept):
@@ -53,7 +54,7 @@ def layer_budgets(num_kept: int, ratios: Sequence[float]) -> tuple[int, ...]:
         ratios: Share that each layer updates.
 
     Returns:
-        ``int(num_kept * ratio)`` of each layer, at least 1.
+        ``floor(num_kept * ratio)`` of each layer, at least 1.
     """
     return tuple(max(1, share_of(num_kept, ratio)) for ratio in ratios)
 
@@ -194,7 +195,7 @@ class GlobalTokenFilter(LayerTokenFilter):
             geometry: Sizes of the batch.
 
         Returns:
-            The selection; it depends on each image alone.
+            The selection; it depends on each image alone, unless ``geometry.shared``.
         """
         num_valid = [sum(valid) for valid in geometry.num_valid_tokens]
         shares = [max(1, share_of(count, self.ratio) + self.extra) for count in num_valid]
@@ -241,7 +242,7 @@ class HierarchicalTokenFilter(LayerTokenFilter):
             geometry: Sizes of the batch.
 
         Returns:
-            The selection; it depends on each image alone.
+            The selection; it depends on each image alone, unless ``geometry.shared``.
 
         Raises:
             ValueError: The number of levels is not that of ``level_ratios``.

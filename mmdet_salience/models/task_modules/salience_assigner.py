@@ -100,6 +100,8 @@ class SalienceAssigner:
         ),
         chunk_size: int = 16,
     ) -> None:
+        if chunk_size < 1:
+            raise ValueError(f'salience_assigner.chunk_size must be at least 1, got {chunk_size}.')
         self.chunk_size = chunk_size
         self.level_ranges = tuple((float(low), float(high)) for low, high in level_ranges)
 
