@@ -143,11 +143,15 @@ def test_progress_prints_the_mean_loss_at_intervals_and_at_the_end() -> None:
 
 def test_bad_numbers_are_usage_errors(capsys: pytest.CaptureFixture) -> None:
     """No steps, no pictures and a negative seed end with a message."""
-    for argv in (['--max-steps', '0'], ['--num-pictures', '-1'], ['--seed', '-1']):
+    for argv, message in (
+        (['--max-steps', '0'], '--max-steps: must be a whole number of at least 1, not 0'),
+        (['--num-pictures', '-1'], '--num-pictures: must be a whole number of at least 1'),
+        (['--seed', '-1'], 'seed must be not negative'),
+    ):
         with pytest.raises(SystemExit) as stop:
             demo.main(argv)
         assert stop.value.code == 2
-    assert 'seed must be not negative' in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_an_interrupt_is_clean(

@@ -92,11 +92,10 @@ def quiet() -> Iterator[None]:
 
 
 def positive_int(text: str) -> int:
-    """Read a whole number of at least 1 from the command line; ValueError if it is none."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(f'{text} is not at least 1')
-    return number
+    """Read a whole number of at least 1 from the command line; ArgumentTypeError if it is none."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'must be a whole number of at least 1, not {text}')
+    return int(text)
 
 
 def build_parser() -> argparse.ArgumentParser:

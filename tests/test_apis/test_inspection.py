@@ -20,7 +20,13 @@ from helpers import (
 )
 from mmdet.registry import DATASETS
 
-from mmdet_salience.apis import ImageInspection, Objects, inspect_dataset_image, inspect_image
+from mmdet_salience.apis import (
+    ImageInspection,
+    Objects,
+    QueryPoints,
+    inspect_dataset_image,
+    inspect_image,
+)
 from mmdet_salience.apis.inspection import to_arrays
 
 GOLDEN_SHAPE = (400, 530)  # padded to 416 x 544
@@ -84,6 +90,7 @@ def test_places_of_tokens() -> None:
     starts = np.cumsum([0, 52 * 68, 26 * 34, 13 * 17])
     for level, start in enumerate(starts):
         chosen = arrays.queries.levels == level
+        assert chosen.any()
         boxes = arrays.cell_boxes(level)[arrays.queries.tokens[chosen] - start]
         middles = (boxes[:, :2] + boxes[:, 2:]) / 2
         np.testing.assert_allclose(arrays.queries.points[chosen], middles)
@@ -123,6 +130,17 @@ def test_candidates_and_queries(model: torch.nn.Module) -> None:
     assert arrays.ground_truth is None and arrays.salience_targets is None
     assert len(arrays.candidates.tokens) == len(arrays.queries.tokens)
     assert arrays.candidates.tokens[0] == arrays.queries.tokens[0]
+    starts = np.cumsum([0, *(rows * columns for rows, columns in arrays.level_shapes)])
+
+    def count_neighbours(points: QueryPoints) -> int:
+        """Pairs of cells of a level that share a side."""
+        shapes = np.array(arrays.level_shapes)[points.levels]
+        rows, columns = np.divmod(points.tokens - starts[points.levels], shapes[:, 1])
+        steps = abs(rows[:, None] - rows) + abs(columns[:, None] - columns)
+        return int(((steps == 1) & (points.levels[:, None] == points.levels)).sum()) // 2
+
+    assert count_neighbours(arrays.candidates) > 0
+    assert count_neighbours(arrays.queries) == 0
     found = arrays.detections
     assert (np.diff(found.scores) <= 0).all() and found.bboxes.shape == (len(found.labels), 4)
 
@@ -142,8 +160,8 @@ def test_image_of_a_dataset(model: torch.nn.Module, tmp_path: Path) -> None:
         )
     )
     arrays = inspect_dataset_image(model, dataset, 0)
-    boxes = [item['bbox'] for item in dataset.get_data_info(0)['instances']]
-    np.testing.assert_array_equal(arrays.ground_truth.bboxes, np.reshape(boxes, (-1, 4)))
+    assert arrays.ground_truth.bboxes.tolist() == [[4, 6, 24, 16], [30, 20, 60, 45]]
+    assert arrays.ground_truth.labels.tolist() == [0, 1]
     assert len(arrays.salience_targets) == len(arrays.salience)
 
 

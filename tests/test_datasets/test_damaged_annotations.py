@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -170,20 +171,23 @@ def judge_json(path: Path) -> str:
     return 'loaded'
 
 
-OUTCOMES = {'refused', 'faulty', 'loaded'}
-
-
 @pytest.mark.parametrize('way', ['values', 'bytes'])
-@given(draw=st.randoms(use_true_random=False))
-def test_json(root: Path, way: str, draw: random.Random) -> None:
+def test_json(root: Path, way: str) -> None:
+    """No error but those that name the file, and each outcome is met."""
     good = (root / 'good.json').read_bytes()
-    if way == 'values':
-        damaged = json.dumps(change_values(json.loads(good), draw)).encode()
-    else:
-        damaged = change_bytes(good, draw, PIECES)
-    path = root / 'damaged.json'
-    path.write_bytes(damaged)
-    assert judge_json(path) in OUTCOMES
+    path, outcomes = root / 'damaged.json', Counter[str]()
+
+    @given(draw=st.randoms(use_true_random=False))
+    def judge(draw: random.Random) -> None:
+        if way == 'values':
+            damaged = json.dumps(change_values(json.loads(good), draw)).encode()
+        else:
+            damaged = change_bytes(good, draw, PIECES)
+        path.write_bytes(damaged)
+        outcomes[judge_json(path)] += 1
+
+    judge()
+    assert outcomes.keys() == {'refused', 'faulty', 'loaded'}
 
 
 @pytest.mark.parametrize(
@@ -232,10 +236,10 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def write_labels(root: Path) -> None:
     """Images with YOLO labels."""
-    for name in ('train/a', 'train/b', 'val/c'):
+    for name in ('train/north', 'train/south', 'val/west'):
         save_image(root / f'images/{name}.jpg', (200, 100))
-    save_text(root / 'labels/train/a.txt', '1 0.5 0.5 0.2 0.4\n\n0 0.1 0.2 0.1 0.2\n')
-    save_text(root / 'labels/val/c.txt', '0 0.1 0.1 0.5 0.1 0.5 0.9\n')
+    save_text(root / 'labels/train/north.txt', '1 0.5 0.5 0.2 0.4\n\n0 0.1 0.2 0.1 0.2\n')
+    save_text(root / 'labels/val/west.txt', '0 0.1 0.1 0.5 0.1 0.5 0.9\n')
     save_text(root / 'data.yaml', 'train: images/train\nval: images/val\nnames: [pit, crack]\n')
 
 
@@ -244,21 +248,21 @@ def write_masks(root: Path) -> None:
     mask = np.zeros((48, 64), np.uint8)
     mask[5:20, 5:30], mask[30:40, 40:50] = 1, 2
     for number, suffix in enumerate(('png', 'tif', 'bmp', 'gif', 'jpg', 'png')):
-        save_image(root / f'images/{number}.png')
+        save_image(root / f'images/plate{number}.png')
         (root / 'masks').mkdir(exist_ok=True)
         pixels = mask.astype(np.uint16) if number == 5 else mask
-        Image.fromarray(pixels).save(root / f'masks/{number}.{suffix}')
+        Image.fromarray(pixels).save(root / f'masks/plate{number}.{suffix}')
 
 
 def write_boards(root: Path) -> None:
     """Images with text files as DeepPCB has them."""
-    for name, text in (('000', '10 20 30 25 1\n1 2 5 6 6\n'), ('001', ''), ('100', '0 0 64 48 3')):
+    boards = {'board1': '10 20 30 25 1\n1 2 5 6 6\n', 'board2': '', 'board3': '0 0 64 48 3'}
+    for name, text in boards.items():
         save_image(root / f'g/b/{name}_test.jpg')
         save_text(root / f'g/b_not/{name}.txt', text)
-    save_text(
-        root / 'trainval.txt', ''.join(f'g/b/{n}.jpg g/b_not/{n}.txt\n' for n in ('000', '001'))
-    )
-    save_text(root / 'test.txt', 'g/b/100.jpg g/b_not/100.txt\n')
+    first, second, third = (f'g/b/{name}.jpg g/b_not/{name}.txt\n' for name in boards)
+    save_text(root / 'trainval.txt', first + second)
+    save_text(root / 'test.txt', third)
 
 
 MASK_OPTIONS = ['--image-dir=images', '--mask-dir=masks', '--split-ratio=1:1:1']
@@ -283,6 +287,9 @@ CONVERTERS: dict[str, tuple[Callable, list[str], Sequence[bytes], list[str]]] = 
     ),
     'deeppcb2coco': (write_boards, ['*.txt', 'g/b_not/*', 'g/b/*'], PIECES, []),
 }
+
+
+STEMS = ('BloodImage_', 'north', 'south', 'west', 'plate', 'board')
 
 
 class Source(NamedTuple):
@@ -315,7 +322,18 @@ def names_file(message: str, path: Path, root: Path) -> bool:
     """Whether a message names a damaged file, or one that a damaged list of files leads to."""
     leads_to_others = path.suffix == '.yaml' or 'ImageSets' in path.parts or path.parent == root
     files = [file for file in root.rglob('*.*') if leads_to_others or file == path]
-    return any(file.stem.removesuffix('_test') in message for file in files)
+    return any(name in message for file in files for name in words_for(file))
+
+
+def words_for(path: Path) -> tuple[str, ...]:
+    """What a message may call a file: its name, an image's stem, or the split that a list is of.
+
+    Other stems are everyday words, which would be found in any message.
+    """
+    stem = path.stem.removesuffix('_test')
+    if 'ImageSets' in path.parts:
+        return path.name, f'in {stem}, '
+    return (path.name, stem) if stem.startswith(STEMS) else (path.name,)
 
 
 @pytest.fixture(scope='module', params=CONVERTERS)
@@ -356,6 +374,6 @@ def test_yaml_of_errors_of_its_own(tmp_path: Path) -> None:
 
 def test_list_in_another_encoding(tmp_path: Path) -> None:
     write_boards(tmp_path)
-    (tmp_path / 'test.txt').write_bytes(b'g/b/\xff.jpg g/b_not/100.txt\n')
+    (tmp_path / 'test.txt').write_bytes(b'g/b/\xff.jpg g/b_not/board3.txt\n')
     with pytest.raises(SystemExit, match=r'_test\.jpg: missing, but listed in test\.txt'):
         load_converter('deeppcb2coco').main([str(tmp_path)])

@@ -2,9 +2,9 @@
 
 import errno
 import io
+import multiprocessing
 import os
 import pickle
-import random
 import resource
 import signal
 import subprocess
@@ -28,7 +28,7 @@ from mmdet_salience.engine.durable_files import (
 )
 from mmdet_salience.utils.safe_load import load_safely
 
-KILLS = 5
+KILLS = (4, 30, 9, 37, 20)  # pieces, of which a file has eight
 
 
 def names(folder: Path) -> list[str]:
@@ -284,8 +284,8 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     assert 'Removed' in read_log(tmp_path)
 
 
-def slow_training(folder: Path) -> None:
-    """Train with slow steps, and with a slow disk."""
+def slow_training(folder: Path, pieces: Any) -> None:
+    """Train on a slow disk; counts the pieces that are written."""
     os.setpgrp()  # the test kills the workers, too
 
     class SlowFile(io.FileIO):
@@ -294,7 +294,8 @@ def slow_training(folder: Path) -> None:
             size = len(view) // 8 + 1
             for begin in range(0, len(view), size):
                 super().write(view[begin : begin + size])
-                time.sleep(0.004)
+                pieces.value += 1
+                time.sleep(0.01)
             return len(view)
 
     def slow_open(path: Path, *args: Any, **kwargs: Any) -> Any:
@@ -305,21 +306,23 @@ def slow_training(folder: Path) -> None:
         runner.train()
 
 
-def kill_and_check(folder: Path, delay: float) -> None:
-    """Kill a training and look at what it leaves."""
-    process = start(slow_training, folder)
-    started = time.monotonic()
-    while not list(folder.glob('*/*.log')) and time.monotonic() - started < 60:
-        time.sleep(0.01)
-    process.join(delay)
-    if process.is_alive():
-        os.killpg(process.pid, signal.SIGKILL)
+def kill_and_check(folder: Path, moment: int) -> int:
+    """Kill a training after some written pieces; returns the number of its checkpoints."""
+    pieces = multiprocessing.Value('i', lock=False)
+    process = start(slow_training, folder, pieces)
+    while pieces.value < moment:
+        assert process.exitcode is None, 'it has ended by itself'
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
     process.join()
-    for path in folder.glob('*.pth'):
+    assert process.exitcode == -signal.SIGKILL
+    paths = list(folder.glob('*.pth'))
+    for path in paths:
         assert {'meta', 'state_dict'} <= set(load_safely(path)), path
     note = folder / 'last_checkpoint'
     if note.exists():
         assert Path(note.read_text()).is_file()
+    return len(paths)
 
 
 def test_killed_at_any_moment(tmp_path: Path) -> None:
@@ -327,9 +330,8 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     whole = run(tmp_path / 'whole').runner
     folder = tmp_path / 'work'
     folder.mkdir()
-    source = random.Random(0)
-    for _ in range(KILLS):
-        kill_and_check(folder, source.uniform(0.1, 1.0))
+    found = [kill_and_check(folder, moment) for moment in KILLS]
+    assert found[-1] > 0
     run(folder, resume='auto')
     ours, theirs = (load_safely(path / 'iter_12.pth') for path in (folder, tmp_path / 'whole'))
     assert ours['state_dict'].keys() == whole.model.state_dict().keys()

@@ -16,6 +16,7 @@ from helpers import (
     tiny_model_cfg,
 )
 from mmengine.config import Config
+from mmengine.registry import HOOKS
 from test_resume import assert_same_state
 from torch import Tensor
 from toy_training import Recorder, ToyModel, crash, make_runner, run
@@ -135,8 +136,12 @@ def test_testing_uses_the_loaded_weights(tmp_path: Path) -> None:
 
 
 def test_one_option_switches_it_on_in_every_config() -> None:
-    for path in sorted((ROOT / 'configs').glob('[!_]*/*.py')):
+    paths = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
+    assert len(paths) > 20
+    for path in paths:
         cfg = Config.fromfile(path)
+        before = set(cfg.default_hooks)
         cfg.merge_from_dict({'default_hooks.ema.type': 'AnnealedEMAHook'})
-        assert cfg.default_hooks.ema == dict(type='AnnealedEMAHook')
+        assert isinstance(HOOKS.build(cfg.default_hooks.ema), AnnealedEMAHook), path
+        assert set(cfg.default_hooks) - before == {'ema'}, path
         assert cfg.default_hooks.checkpoint.type == 'CheckpointHook'

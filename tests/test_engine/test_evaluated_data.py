@@ -143,3 +143,4 @@ def test_metrics_without_files_take_any_data(tmp_path: Path) -> None:
     cfg.val_evaluator = dict(type='VOCMetric')
     fit_to_data(cfg)
     require_evaluable(cfg, 'val')
+    assert cfg.val_evaluator == dict(type='VOCMetric')

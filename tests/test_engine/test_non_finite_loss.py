@@ -202,6 +202,7 @@ def test_a_good_run_is_not_changed(tmp_path: Path) -> None:
     watched.train()
     plain = toy_runner(tmp_path, toy_batches(4, {}))
     plain._hooks = [hook for hook in plain.hooks if not isinstance(hook, NonFiniteLossHook)]
+    assert len(plain.hooks) == len(watched.hooks) - 1
     plain.train()
     assert_equal(state(watched), state(plain))
     assert not (tmp_path / 'non_finite').exists()

@@ -68,7 +68,8 @@ def test_groups_of_the_other_backbones_equal_the_release(kind: str) -> None:
         name: torch.full_like(value, list(keys).index(name))
         for name, value in backbone_weights(kind).items()
     }
-    model.load_state_dict(numbered, strict=False)
+    result = model.load_state_dict(numbered, strict=False)
+    assert not {name for name, _ in model.named_parameters()} & set(result.missing_keys)
     options = options_by_name(model, Config.fromfile(config).optim_wrapper)
     for name, parameter in model.named_parameters():
         if name.startswith('backbone.patch_embed'):

@@ -332,11 +332,13 @@ def test_unreadable_image_is_named(tmp_path: Path, content: bytes | None) -> Non
     assert list(pictures(runner)) == [('val_2_3', 0)]
 
 
-def test_one_process_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_draws(tmp_path: Path) -> None:
     runner = Runner.from_cfg(run_config(tmp_path, tiny_model_cfg(num_classes=2), hook()))
-    monkeypatch.setattr(salience_visualization_hook, 'is_main_process', lambda: False)
-    runner.val()
+    with mock.patch.object(salience_visualization_hook, 'is_main_process', lambda: False):
+        runner.val()
     assert not pictures(runner)
+    runner.val()
+    assert len(pictures(runner)) == 4
 
 
 def test_spread_weights_are_left_alone() -> None:

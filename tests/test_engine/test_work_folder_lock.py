@@ -112,11 +112,11 @@ def test_killed_training_is_in_nobodys_way(tmp_path: Path, data: dict) -> None:
 
 def test_lock_ends_with_the_training(tmp_path: Path) -> None:
     """Also with one that fails, in a process that lives on."""
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match='anything'):
         run(tmp_path, at=3, action=fail)
     assert not (tmp_path / LOCK_NAME).exists()
     runner = make_runner(tmp_path, resume=True, load_from=str(tmp_path / 'none.pth'))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r'none\.pth'):
         runner.prepare_training()
     assert not (tmp_path / LOCK_NAME).exists()
     run(tmp_path, at=4, action=crash)
@@ -125,6 +125,7 @@ def test_lock_ends_with_the_training(tmp_path: Path) -> None:
 
 def fail(runner: Any) -> None:
     """An action of the recorder."""
+    assert (Path(runner.work_dir) / LOCK_NAME).exists()
     raise RuntimeError('anything')
 
 

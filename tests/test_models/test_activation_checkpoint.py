@@ -7,6 +7,7 @@ import torch
 from helpers import build, make_batch, tiny_model_cfg
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
+from torch.utils import checkpoint as recompute
 
 from mmdet_salience.models.layers.encoder import FilteringEncoderLayer
 
@@ -83,9 +84,11 @@ def test_prediction_computes_nothing_twice() -> None:
     cfg = tiny_model_cfg()
     cfg.encoder.num_cp = 2
     model: nn.Module = build(cfg)
-    with (
-        mock.patch('mmdet_salience.models.layers.activation_checkpoint.checkpoint') as checkpoint,
-        torch.no_grad(),
-    ):
-        model.predict(*make_batch([torch.randn(3, 64, 64)]))
-    assert not checkpoint.called
+    batch = make_batch([torch.randn(3, 64, 64)])
+    place = 'mmdet_salience.models.layers.activation_checkpoint.checkpoint'
+    with mock.patch(place, wraps=recompute.checkpoint) as checkpoint:
+        with torch.no_grad():
+            model.predict(*batch)
+        assert checkpoint.call_count == 0
+        model.predict(*batch)  # with gradients, so that the count sees it
+        assert checkpoint.call_count == 2

@@ -142,7 +142,7 @@ def test_focus_detects_the_same_alone_and_in_a_batch() -> None:
         alone = [model.predict(*make_batch([image]))[0] for image in images]
     for one, other in zip(alone, together, strict=True):
         found = one.pred_instances.scores, other.pred_instances.scores
-        torch.testing.assert_close(*found, atol=1e-4, rtol=0)
+        torch.testing.assert_close(*found, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize('change', ['focus', 'relative', 'top'])

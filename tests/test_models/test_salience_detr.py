@@ -54,7 +54,7 @@ def test_any_size_predicts_and_trains(model: torch.nn.Module, size: tuple[int, i
 
 @pytest.mark.parametrize('size', [(2000, 96), (64, 2200)])
 def test_maps_beyond_the_background_table(model: torch.nn.Module, size: tuple[int, int]) -> None:
-    assert max(size) / 8 > 200
+    assert max(size) / 8 > model.encoder.background_embedding.row_embed.num_embeddings
     assert torch.isfinite(detect(model, image(*size))[0].scores).all()
 
 
@@ -87,12 +87,13 @@ def test_same_detections_among_larger_images(model: torch.nn.Module) -> None:
         assert_same(detect(model, one)[0], result)
 
 
-def assert_same(single, batched, atol: float = 1e-4) -> None:
-    """Compare detections; near-equal scores may swap places."""
+def assert_same(single, batched) -> None:
+    """Compare detections to rounding; a pair of near-equal scores may swap places."""
     assert len(single) == len(batched)
-    torch.testing.assert_close(single.scores, batched.scores, atol=atol, rtol=0)
-    same = (single.bboxes - batched.bboxes).abs().amax(dim=1) < 1e-2
-    assert same.float().mean() > 0.95
+    torch.testing.assert_close(single.scores, batched.scores, atol=1e-6, rtol=0)
+    same = (single.bboxes - batched.bboxes).abs().amax(dim=1) < 1e-3
+    same &= single.labels == batched.labels
+    assert (~same).sum() <= 2
 
 
 def test_tokens_and_query_count_in_a_padded_batch(model: torch.nn.Module) -> None:

@@ -25,7 +25,7 @@ def test_budget_of_a_three_level_toy() -> None:
 
 
 def test_budgets_are_free_of_rounding_noise() -> None:
-    assert 0.29 * 100 < 29  # what a naive int() would cut to 28
+    # 0.29 * 100 is less than 29, which int() alone would cut to 28.
     assert level_budgets((100, 35), (0.29, 0.6)) == (29, 21)
     assert layer_budgets(3, (0.2,)) == (1,)
 
