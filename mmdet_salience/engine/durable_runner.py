@@ -19,7 +19,7 @@ from ..utils.safe_load import CheckpointFileError, trusted, trusting
 from .durable_files import BACKEND_NAME, NotWrittenError, write_durably
 from .hooks.durable_checkpoint_hook import DurableCheckpointHook
 from .loops import substitute
-from .plausibility import require_sense
+from .plausibility import require_keys, require_sense
 from .resumable_loop import ValidationStopHook
 from .resume import (
     AUTO,
@@ -32,11 +32,14 @@ from .resume import (
     is_elsewhere,
     remote_hint,
 )
-from .resumed_schedule import StatedSchedule
+from .resumed_schedule import StatedSchedule, is_built
 from .seeding import can_be_numbered
 from .stopping import shield_workers
 from .work_folder_lock import claim, is_in_use, release
 from .worker_options import without_idle_options
+
+# A resumed test needs no optimizer.
+RESUMED_KEYS = ('meta', 'message_hub')
 
 
 @RUNNERS.register_module()
@@ -60,6 +63,7 @@ class DurableRunner(Runner):
     _saved_schedules: Any = None
     _superseded: Path | None = None
     _resume_is_chosen = False
+    _is_resuming = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._claimed: set[Path] = set()
@@ -232,6 +236,7 @@ class DurableRunner(Runner):
                 raise NotWrittenError(folder, 0, number=error.errno or 0) from error
             claim(folder)
 
+        folder = folder.resolve()  # the training may change its directory
         self.on_main_process(make_and_claim)
         self._claimed.add(folder)
 
@@ -264,7 +269,8 @@ class DurableRunner(Runner):
             checkpoint: dict = super().load_checkpoint(filename, *args, **kwargs)
             if not trusted() and isinstance(checkpoint.get('meta'), dict):
                 checkpoint['meta'].pop('config', None)  # resume() would run it as Python
-        if self._resume:
+        if self._is_resuming:
+            require_keys(filename, checkpoint, RESUMED_KEYS)
             require_sense(filename, checkpoint)
             self._saved_schedules = checkpoint.get('param_schedulers')
         return checkpoint
@@ -280,10 +286,11 @@ class DurableRunner(Runner):
         Raises:
             CheckpointFileError: It cannot be resumed.
         """
+        # val() and test() have no optimizer before, and need none.
+        stated = StatedSchedule(self) if is_built(self) else None
+        self._is_resuming = True
         try:
-            stated = StatedSchedule(self)
             super().resume(filename, *args, **kwargs)
-            stated.warn(self._saved_schedules)
         except (CheckpointFileError, OSError):
             raise
         except Exception as error:  # whatever MMEngine and PyTorch make of an unexpected value
@@ -292,6 +299,10 @@ class DurableRunner(Runner):
                 f'{filename} cannot be resumed with this config, whose optimizer or schedules may '
                 f'be others ({type(error).__name__}: {reason})'
             ) from error
+        finally:
+            self._is_resuming = False
+        if stated is not None:
+            stated.warn(self._saved_schedules)
 
     @master_only
     def save_checkpoint(

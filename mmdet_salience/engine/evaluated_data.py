@@ -18,6 +18,7 @@ from ..utils.config_types import type_name
 
 REPEATING = ('RepeatDataset', 'ClassBalancedDataset')
 SEPARATE = 'MultiDatasetsEvaluator'
+REPORT = 'EvaluationReport'
 
 
 class EvaluatedData(NamedTuple):
@@ -80,7 +81,12 @@ def reads_annotations(metric: ConfigDict) -> bool:
     kind = metric.get('type')
     found = METRICS.get(kind) if isinstance(kind, str) else kind
     is_coco = isinstance(found, type) and issubclass(found, CocoMetric)
-    return is_coco or type_name(kind) == 'EvaluationReport'
+    return is_coco or type_name(kind) == REPORT
+
+
+def packs_objects(dataset: ConfigDict) -> bool:
+    """Whether a dataset gives its objects to the metric, which then needs no annotation file."""
+    return any('instances' in step.get('meta_keys', ()) for step in dataset.get('pipeline', ()))
 
 
 def repeating_wrappers(dataset: ConfigDict, key: str) -> Iterator[str]:
@@ -126,7 +132,9 @@ def require_evaluable(cfg: Config, split: str) -> None:
 
 
 def require_union(data: EvaluatedData, split: str) -> None:
-    """Check that a metric's annotation file has the images of several datasets.
+    """Check that a metric knows the images of several datasets apart, and has their objects.
+
+    ``CocoMetric`` without an annotation file takes the objects that come with the images.
 
     Args:
         data: The metric and its datasets.
@@ -134,25 +142,27 @@ def require_union(data: EvaluatedData, split: str) -> None:
 
     Raises:
         FileNotFoundError: An annotation file is missing.
-        ValueError: It has none, lacks images, or two datasets share an id.
+        ValueError: Objects would be missing, or two datasets share an id.
     """
     remedy = (
         f'Evaluate one dataset, or each by itself: {split}_evaluator=dict(type="{SEPARATE}", '
         'dataset_prefixes=[...], metrics=[...]) with a metric for each dataset; or give '
-        f'{data.key}.ann_file a file with the images of all, whose ids differ between them'
+        f'{data.key}.ann_file a file with the images of all, whose ids differ between them. '
+        "CocoMetric needs no such file if each dataset's PackDetInputs has 'instances' in meta_keys"
     )
     joined = f'{split}_dataloader.dataset joins {len(data.datasets)} datasets'
     path = data.metric.get('ann_file')
-    if path is None:
+    is_report = type_name(data.metric.get('type')) == REPORT
+    if path is None and (is_report or not all(map(packs_objects, data.datasets))):
         raise ValueError(f'{joined}, and {data.key} has no ann_file for all of them. {remedy}.')
-    known = set(read_annotation_table(path).image_ids.tolist())
+    known = None if path is None else set(read_annotation_table(path).image_ids.tolist())
     seen: set[Any] = set()
     for dataset, file in zip(data.datasets, data.ann_files, strict=True):
         ids = set(read_annotation_table(file, dataset.get('backend_args')).image_ids.tolist())
         if ids & seen:
             example = min(ids & seen, key=str)
             raise ValueError(f'{joined}, and several have an image with id {example}. {remedy}.')
-        if ids - known:
+        if known is not None and ids - known:
             example = min(ids - known, key=str)
             raise ValueError(f'{joined}, but {path} has no image with id {example}. {remedy}.')
         seen |= ids

@@ -1,13 +1,16 @@
 """Whether what a checkpoint says about its training can be true."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..utils.safe_load import CheckpointFileError
 
 MAX_SEED = 2**32  # of NumPy
+
+# In the message hub: whether the training counts epochs, so that its steps depend on the data.
+BY_EPOCH_KEY = 'by_epoch'
 
 
 def is_count(value: Any) -> bool:
@@ -41,9 +44,11 @@ def wrong_info(info: Mapping[str, Any]) -> str | None:
     Returns:
         Its key with its value, None if there is none.
     """
-    kept = info.get('keep_ckpt_ids', [])
+    kept, retired = info.get('keep_ckpt_ids', []), info.get('retired_checkpoints', [])
     right = {
         'keep_ckpt_ids': isinstance(kept, list | tuple) and all(map(is_count, kept)),
+        'retired_checkpoints': isinstance(retired, list | tuple)
+        and all(isinstance(name, str) for name in retired),
         'validated_at': is_count(info.get('validated_at', 0)),
         'data_stream': isinstance(info.get('data_stream', {}), Mapping),
     }
@@ -72,7 +77,10 @@ def wrong_progress(meta: Mapping[str, Any], info: Mapping[str, Any]) -> str | No
             return f'{name} {value!r}'
     if epoch > iteration:
         return f'epoch {epoch} after {iteration} iterations'
-    for name, value in (('max_iters', iteration), ('max_epochs', epoch)):
+    ends = dict(max_epochs=epoch)
+    if not info.get(BY_EPOCH_KEY, info.get('max_epochs') != 1):  # all iterations are one epoch
+        ends['max_iters'] = iteration
+    for name, value in ends.items():
         end = info.get(name)
         if is_count(end) and value > end:
             return f'{value} of {name}={end}'
@@ -102,6 +110,26 @@ def find_nonsense(content: Mapping[str, Any]) -> str | None:
         if holds_nan(content.get(key)):
             return f'NaN among the numbers of {key}'
     return None
+
+
+def require_keys(path: str | Path, content: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Refuse what is no checkpoint of a training.
+
+    Args:
+        path: The file, for the message.
+        content: What it holds.
+        keys: Keys that it needs; ``meta`` has to have epoch and iteration.
+
+    Raises:
+        CheckpointFileError: A key is missing.
+    """
+    missing = [key for key in keys if not isinstance(content.get(key), Mapping)]
+    if missing or not {'epoch', 'iter'} <= content['meta'].keys():
+        raise CheckpointFileError(
+            f'{path} is no checkpoint of a training: it has no '
+            f'{", ".join(missing) or "epoch and iteration"}. Weights alone are a start for a new '
+            'training, by load_from'
+        )
 
 
 def require_sense(path: str | Path, content: Mapping[str, Any]) -> None:

@@ -13,10 +13,12 @@ from typing import Any
 from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
+from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
 from .gradient_steps import has_stepped
 from .memory_errors import naming_images
+from .plausibility import BY_EPOCH_KEY
 from .seeding import STEP, numbered_dataloader_cfg, seed_batches, seed_everything
 from .stopping import StopSignals, describe, exit_status, log_stop
 
@@ -212,6 +214,7 @@ class ResumableLoop(ABC):
                 level=logging.WARNING,
             )
         hub.update_info(STREAM_KEY, now)
+        hub.update_info(BY_EPOCH_KEY, isinstance(self, EpochBasedTrainLoop))
 
 
 class ValidationStopHook(Hook):

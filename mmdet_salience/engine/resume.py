@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mmengine.logging import print_log
 
 from ..utils.safe_load import CheckpointFileError, load_safely
-from .plausibility import require_sense
+from .plausibility import require_keys, require_sense
 
 AUTO = 'auto'
 LAST_CHECKPOINT = 'last_checkpoint'
@@ -57,14 +57,8 @@ def read_training_checkpoint(path: Path, shapes: Shapes) -> TrainingCheckpoint:
     content = load_safely(path, mmap=True)
     if not isinstance(content, dict):
         raise CheckpointFileError(f'{path} holds a {type(content).__name__}, and no checkpoint')
-    missing = [key for key in TRAINING_KEYS if not isinstance(content.get(key), Mapping)]
-    progress = content.get('meta') or {}
-    if missing or not {'epoch', 'iter'} <= progress.keys():
-        raise CheckpointFileError(
-            f'{path} is no checkpoint of a training: it has no '
-            f'{", ".join(missing) or "epoch and iteration"}. Weights alone are a start for a new '
-            'training, by load_from'
-        )
+    require_keys(path, content, TRAINING_KEYS)
+    progress = content['meta']
     require_sense(path, content)
     check_model(path, content['state_dict'], shapes)
     return TrainingCheckpoint(path, progress['iter'], progress.get('seed'))

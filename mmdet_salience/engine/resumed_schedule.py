@@ -11,13 +11,16 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.utils import is_seq_of
 
 from .gradient_steps import optim_wrappers
 
 # What changes during a training; base_values are the optimizer's rates.
 PROGRESS = ('last_step', '_last_value', '_global_step', 'base_values', 'verbose')
 NOTHING = 'nothing'
+NO_EFFECT = 'has no effect'
 MAX_VALUE = 60
 
 
@@ -34,7 +37,7 @@ class Difference(NamedTuple):
     key: str
     checkpoint: Any
     config: Any
-    effect: str = 'has no effect'
+    effect: str = NO_EFFECT
 
 
 def show(value: Any) -> str:
@@ -141,6 +144,15 @@ def compare_end(runner: Runner) -> Iterator[Difference]:
         yield Difference(f'train_cfg.{key}', old, new, 'counts')
 
 
+def is_built(runner: Runner) -> bool:
+    """Whether a runner has its optimizers and schedules, and not only their configs."""
+    schedules = runner.param_schedulers
+    rows = schedules.values() if isinstance(schedules, Mapping) else [schedules or []]
+    return isinstance(runner.optim_wrapper, OptimWrapper) and all(
+        is_seq_of(row, _ParamScheduler) for row in rows
+    )
+
+
 class StatedSchedule:
     """What the config says of the schedule, to be taken before a checkpoint is resumed.
 
@@ -159,20 +171,36 @@ class StatedSchedule:
         Args:
             saved: ``param_schedulers`` of the checkpoint.
         """
-        differences = [
-            *compare_end(self.runner),
-            *compare_schedules(flat_schedules(saved), self.schedules),
-            *compare_groups(group_settings(self.runner), self.groups),
-        ]
-        lines = list(map(describe, differences))
-        if lines:
-            print_log(
-                'The config is not that of the resumed checkpoint, which keeps its schedule and '
-                'optimizer:\n  ' + '\n  '.join(lines) + '\nFor the schedule of the config, start a '
-                'new training with the weights: load_from=CHECKPOINT, without --resume.',
-                logger='current',
-                level=logging.WARNING,
-            )
+        try:
+            differences = [
+                *compare_end(self.runner),
+                *compare_schedules(flat_schedules(saved), self.schedules),
+                *compare_groups(group_settings(self.runner), self.groups),
+            ]
+        except Exception as error:  # a mere warning stops no training
+            text = f'could not be compared ({type(error).__name__}: {error}).'
+            print_log(f'Config and resumed checkpoint {text}', 'current', logging.WARNING)
+            return
+        if differences:
+            print_log(describe_all(differences), 'current', logging.WARNING)
+
+
+def describe_all(differences: Sequence[Difference]) -> str:
+    """Write what the config changes, and what it does not."""
+    parts = ['The config is not that of the resumed checkpoint.']
+    counting = [describe(one) for one in differences if one.effect != NO_EFFECT]
+    if counting:
+        parts.append('\n  '.join(['What the config changes:', *counting]))
+    kept = [describe(one) for one in differences if one.effect == NO_EFFECT]
+    if kept:
+        parts.append(
+            '\n  '.join(["What stays as in the checkpoint's schedule and optimizer:", *kept])
+        )
+        parts.append(
+            'For the schedule of the config, start a new training with the weights: '
+            'load_from=CHECKPOINT, without --resume.'
+        )
+    return '\n'.join(parts)
 
 
 def describe(difference: Difference) -> str:

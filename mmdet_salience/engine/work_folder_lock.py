@@ -2,7 +2,8 @@
 
 The lock is the operating system's: it ends with the process, however that ends, and workers do not
 inherit it. It lies on a small file that says who holds it. A file that a killed training has left
-is therefore no lock, even if its process id is in use again.
+is therefore no lock, even if its process id is in use again. POSIX ends the lock, too, when its
+process opens and closes ``training.lock`` once more, as code that copies the work folder would do.
 """
 
 import errno

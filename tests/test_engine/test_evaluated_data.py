@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.structures import InstanceData
 from test_data_fit import build_runner, custom_config, write_data, write_split
 
 from mmdet_salience.engine import fit_to_data
@@ -47,6 +49,19 @@ def join(root: Path) -> str:
     path = root / 'annotations' / 'joined.json'
     path.write_text(json.dumps(joined))
     return str(path)
+
+
+def perfect(inputs: Any, data_samples: list, mode: str) -> list:
+    """A detector that finds the objects."""
+    for sample in data_samples:
+        boxes = [one['bbox'] for one in sample.instances]
+        labels = [one['bbox_label'] for one in sample.instances]
+        sample.pred_instances = InstanceData(
+            bboxes=torch.tensor(boxes, dtype=torch.float32),
+            labels=torch.tensor(labels),
+            scores=torch.ones(len(boxes)),
+        )
+    return data_samples
 
 
 def refusal(cfg: Config, split: str = 'val') -> str:
@@ -135,6 +150,22 @@ def test_joined_file_needs_ids_that_differ(tmp_path: Path) -> None:
     join(tmp_path)
     fit_to_data(cfg)
     require_evaluable(cfg, 'val')
+
+
+def test_metric_takes_the_objects_that_come_with_joined_images(tmp_path: Path) -> None:
+    cfg = config(tmp_path, 'ConcatDataset')
+    for dataset in cfg.val_dataloader.dataset.datasets:
+        dataset.pipeline[-1].meta_keys = ('img_id', 'ori_shape', 'scale_factor', 'instances')
+    assert 'several have an image with id 0' in refusal(copy.deepcopy(cfg))
+    shift_ids(tmp_path / 'annotations' / 'more.json', 10)
+    runner = build_runner(cfg)
+    runner.model.forward = perfect
+    assert runner.val()['coco/bbox_mAP'] == pytest.approx(1)
+    assert len(runner.val_evaluator.metrics[0].img_ids) == 5
+    del cfg.val_dataloader.dataset.datasets[1].pipeline[-1].meta_keys
+    assert 'no ann_file for all of them' in refusal(copy.deepcopy(cfg))
+    cfg.val_evaluator = dict(type='EvaluationReport', folder=str(tmp_path))
+    assert 'no ann_file for all of them' in refusal(cfg)
 
 
 def test_metrics_without_files_take_any_data(tmp_path: Path) -> None:

@@ -29,6 +29,22 @@ def test_kill_before_the_oldest_is_removed(tmp_path: Path) -> None:
     assert names(tmp_path) == ['iter_10.pth', 'iter_12.pth', 'last_checkpoint']
 
 
+def test_those_of_a_run_that_kept_all_stay(tmp_path: Path) -> None:
+    """MMEngine removes only what a run with ``max_keep_ckpts`` has saved, and so does a resume."""
+    keep_all = dict(max_keep_ckpts=-1, save_best=None, interval=1)
+    limit = dict(keep_all, max_keep_ckpts=2)
+    run(tmp_path, at=4, action=crash, checkpoint=keep_all)
+    assert names(tmp_path) == ['iter_1.pth', 'iter_2.pth', 'iter_3.pth', 'last_checkpoint']
+    run(tmp_path, at=6, action=crash, resume='auto', checkpoint=limit)
+    with mock.patch.object(DurableCheckpointHook, 'remove_checkpoint', side_effect=Crash):
+        run(tmp_path, resume='auto', checkpoint=limit)
+    regular = [f'iter_{step}.pth' for step in (1, 2, 3, 4, 5, 6)]
+    assert names(tmp_path) == [*regular, 'last_checkpoint']
+    run(tmp_path, at=7, action=crash, resume='auto', checkpoint=limit)
+    regular.remove('iter_4.pth')
+    assert names(tmp_path) == [*regular, 'last_checkpoint']
+
+
 def test_kill_before_the_former_best_is_removed(tmp_path: Path) -> None:
     metrics = [dict(error=error) for error in (3.0, 2.0)]
     original = DurableCheckpointHook.current_best
@@ -65,15 +81,17 @@ def test_others_stay(tmp_path: Path) -> None:
     work = tmp_path / 'work'
     run(work, at=9, action=crash, checkpoint=LIMIT)
     assert names(work) == ['iter_6.pth', 'iter_8.pth', 'last_checkpoint']
-    shutil.copy(tmp_path / 'other' / 'iter_2.pth', work / 'iter_2.pth')
-    shutil.copy(work / 'iter_6.pth', work / 'my_iter_3.pth')
+    shutil.copy(tmp_path / 'other' / 'iter_4.pth', work / 'iter_4.pth')
+    shutil.copy(work / 'iter_6.pth', work / 'my_iter_4.pth')
+    shutil.copy(work / 'iter_6.pth', work / 'iter_3.pth')
     (work / 'iter_5.pth').write_bytes(b'half')
     (work / 'iter_1.pth').symlink_to('iter_6.pth')
     before = [*names(work)]
     run(work, at=9, action=crash, resume='auto', checkpoint=LIMIT)
     assert names(work) == before
-    shutil.copy(work / 'iter_6.pth', work / 'iter_3.pth')
+    shutil.copy(work / 'iter_6.pth', work / 'iter_4.pth')
     run(work, at=9, action=crash, resume='auto', checkpoint=LIMIT)
+    before.remove('iter_4.pth')
     assert names(work) == before
 
 
@@ -94,15 +112,16 @@ def test_best_of_another_folder_stays(tmp_path: Path) -> None:
     assert [name for name in names(second) if 'best' in name] == ['best_error_iter_12.pth']
 
 
-KEPT = Kept('iter_{}.pth', (6, 8), ('best_a_b_iter_4.pth',), 'iter_8.pth', 8)
+KEPT = Kept('iter_{}.pth', ('iter_2.pth', 'iter_8.pth'), ('best_a_b_iter_4.pth',), 'iter_8.pth', 8)
 
 
 @pytest.mark.parametrize(
     'name, replaced',
     [
         ('iter_2.pth', True),
-        ('iter_7.pth', True),
+        ('iter_1.pth', False),
         ('iter_6.pth', False),
+        ('iter_8.pth', False),
         ('iter_9.pth', False),
         ('iter_02.pth', False),
         ('xiter_2.pth', False),

@@ -4,6 +4,8 @@ import math
 import os
 import re
 import shutil
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,6 +16,7 @@ from helpers import Evil
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from test_stop_signals import send
 from torch import Tensor
 from toy_training import (
     BATCH,
@@ -22,6 +25,7 @@ from toy_training import (
     Recorder,
     ToyMetric,
     crash,
+    data_settings,
     make_runner,
     read_log,
     run,
@@ -135,6 +139,22 @@ def test_other_data_is_reported(tmp_path: Path) -> None:
     assert 'batch_size 2, now 5' in read_log(tmp_path)
 
 
+@pytest.mark.parametrize('epochs, first, last', [(3, 8, 9), (1, 4, 5)])
+def test_epochs_of_less_data_are_resumed_twice(
+    tmp_path: Path, epochs: int, first: int, last: int
+) -> None:
+    """The steps of all runs are then more than the epochs have now."""
+    for at, batch_size in ((first, 2), (last, 10), (-1, 10)):  # 5 steps an epoch, then 1
+        recorder = Recorder(at, send(signal.SIGTERM))
+        settings = dict(by_epoch=True, data=dict(batch_size=batch_size))
+        runner = make_runner(tmp_path, recorder, resume='auto', **settings)
+        runner._train_loop.update(max_epochs=epochs)
+        with suppress(SystemExit):
+            runner.train()
+    assert runner.epoch == runner.max_iters == epochs
+    assert min(recorder.losses) == last + 1 > runner.max_iters
+
+
 @pytest.fixture(scope='module')
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Work folder of a run that ended after step 8; its last checkpoint is of step 6."""
@@ -243,6 +263,7 @@ NONSENSE = [
     (INFO, [], 'runtime_info []'),
     (f'{INFO}.keep_ckpt_ids', ['../other/1'], "keep_ckpt_ids ['../other/1']"),
     (f'{INFO}.keep_ckpt_ids', 3, 'keep_ckpt_ids 3'),
+    (f'{INFO}.retired_checkpoints', [7], 'retired_checkpoints [7]'),
     (f'{INFO}.validated_at', 'never', "validated_at 'never'"),
     (f'{INFO}.data_stream', 4, 'data_stream 4'),
     (f'{INFO}.best_score', math.nan, 'best_score nan'),
@@ -281,6 +302,36 @@ def test_what_the_optimizer_cannot_take_is_a_sentence(folder: Path, key: str, va
         CheckpointFileError, match=r'iter_9\.pth cannot be resumed with this config'
     ):
         make_runner(folder, resume=True, load_from=str(path)).train()
+
+
+@pytest.mark.parametrize('name', ['val', 'test', 'resume'])
+def test_evaluations_can_resume(folder: Path, name: str) -> None:
+    """As with the dumped config of a resumed run; there are only configs of the optimizer."""
+    path = folder / 'iter_6.pth'
+    val = data_settings()
+    test = {f'test_{part}': val[f'val_{part}'] for part in ('dataloader', 'cfg', 'evaluator')}
+    # MMEngine's EMAHook gives the model other weights, and is not ready for a lone resume().
+    runner = make_runner(folder, resume=True, load_from=str(path), ema=Recorder(), **test)
+    if name == 'resume':
+        runner.resume(str(path))
+    else:
+        assert getattr(runner, name)().keys() == {'error'}
+    assert runner.iter == 6
+    weights = load_safely(path)['state_dict']['layer.weight']
+    assert torch.equal(runner.model.layer.weight, weights)
+    assert 'resumed checkpoint' not in read_log(folder)
+
+
+def test_weights_are_loaded_after_a_resume_and_not_resumed(folder: Path) -> None:
+    path = folder / 'published.pth'
+    torch.save(dict(state_dict=load_safely(folder / 'iter_3.pth')['state_dict']), path)
+    runner = run(folder, resume='auto').runner
+    assert 'state_dict' in runner.load_checkpoint(str(path))
+    weights = load_safely(path)['state_dict']['layer.weight']
+    assert torch.equal(runner.model.layer.weight, weights)
+    words = f'{path} is no checkpoint of a training: it has no meta, message_hub'
+    with pytest.raises(CheckpointFileError, match=re.escape(words)):
+        runner.resume(str(path))
 
 
 @pytest.mark.parametrize('target', ['nowhere', 'iter_9.pth', 'iter_99.pth'])

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from toy_training import crash, make_runner, read_log, run
+
+from mmdet_salience.engine import resumed_schedule
 
 
 def resumed_log(folder: Path, change: Callable[[Any], None], by_epoch: bool = False) -> str:
@@ -105,6 +108,33 @@ def test_more_steps_keep_the_end_of_the_schedule(tmp_path: Path) -> None:
     log = resumed_log(tmp_path, set_loop(max_iters=14))
     text = 'param_scheduler[1] (MultiStepLR) end: 12 in the checkpoint, 14 in the config'
     assert text + NO_EFFECT in log
+
+
+def test_what_counts_is_not_among_what_stays(tmp_path: Path) -> None:
+    log = resumed_log(tmp_path, set_loop(max_iters=14))
+    changed, kept = log.split("What stays as in the checkpoint's schedule and optimizer:")
+    assert 'What the config changes:\n  train_cfg.max_iters: 12 in' in changed
+    assert NO_EFFECT not in changed
+    assert 'which counts' not in kept and NO_EFFECT in kept
+
+
+def test_length_alone_says_nothing_of_the_schedule(tmp_path: Path) -> None:
+    """Nor is there a reason to start anew."""
+
+    def lengthen(runner: Any) -> None:
+        runner.param_schedulers[1].update(end=12)
+        set_loop(max_iters=14)(runner)
+
+    log = resumed_log(tmp_path, lengthen)
+    assert 'train_cfg.max_iters: 12 in the checkpoint, 14 in the config, which counts' in log
+    assert 'What stays' not in log and 'start a new training' not in log
+
+
+def test_a_failed_comparison_stops_nothing(tmp_path: Path) -> None:
+    with mock.patch.object(resumed_schedule, 'compare_end', side_effect=KeyError('max_iters')):
+        log = resumed_log(tmp_path, lambda runner: None)
+    assert "could not be compared (KeyError: 'max_iters')" in log
+    assert (tmp_path / 'iter_12.pth').is_file()
 
 
 def test_more_epochs(tmp_path: Path) -> None:

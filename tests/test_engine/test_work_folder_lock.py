@@ -21,6 +21,7 @@ from mmdet_salience.engine.work_folder_lock import (
     LOCK_NAME,
     FolderInUseError,
     claim,
+    holds,
     is_in_use,
     release,
 )
@@ -70,6 +71,19 @@ def test_second_training_is_refused(tmp_path: Path, resume: str | bool) -> None:
         assert {name: after[name] for name in before} == before
         assert not [name for name in after if name.endswith('.pth') and name not in before]
         run(tmp_path / 'other')
+
+
+def test_folder_is_given_back_from_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = make_runner(tmp_path / 'work')
+    monkeypatch.chdir(tmp_path)
+    runner.claim_folder(Path('saved'))
+    assert holds(tmp_path / 'saved') and (tmp_path / 'saved' / LOCK_NAME).is_file()
+    monkeypatch.chdir(tmp_path / 'work')
+    runner.release_folders()
+    assert not holds(tmp_path / 'saved')
+    assert not (tmp_path / 'saved' / LOCK_NAME).exists()
 
 
 def test_config_of_a_running_training_stays(tmp_path: Path) -> None:

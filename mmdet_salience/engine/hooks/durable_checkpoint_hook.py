@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 
 from ..durable_files import remove_drafts, write_durably
 from ..resume import BEST_PREFIX, LAST_CHECKPOINT
-from .leftovers import Kept, name_training, remove_replaced
+from .leftovers import RETIRED_KEY, Kept, name_training, remove_replaced
 
 
 class LateRemovals:
@@ -95,7 +95,7 @@ class DurableCheckpointHook(CheckpointHook):
         resumed: Path | None = runner.last_complete
         return Kept(
             template=self.filename_tmpl,
-            steps=tuple(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else (),
+            retired=tuple(runner.message_hub.get_info(RETIRED_KEY, ())),
             best=tuple(Path(path).name for path in self.current_best()),
             resumed=resumed.name if resumed is not None else '',
             iteration=runner.iter,
@@ -150,12 +150,15 @@ class DurableCheckpointHook(CheckpointHook):
             Those that are not kept any more.
         """
         if self.max_keep_ckpts <= 0:
+            runner.message_hub.update_info(RETIRED_KEY, [])
             return []
         kept = [*(old for old in self.keep_ckpt_ids if old != step), step]
         outdated = kept[: -self.max_keep_ckpts]
         self.keep_ckpt_ids.clear()
         self.keep_ckpt_ids.extend(kept[-self.max_keep_ckpts :])
         runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        retired = [self.filename_tmpl.format(old) for old in outdated]
+        runner.message_hub.update_info(RETIRED_KEY, retired)
         return outdated
 
     def remove_checkpoint(self, step: int) -> None:

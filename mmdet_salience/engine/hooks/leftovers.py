@@ -14,21 +14,22 @@ from ..resume import INTERRUPTED_PREFIX, SUFFIX
 
 # In the message hub, which is saved and restored with every checkpoint.
 TRAINING_KEY = 'training_id'
+RETIRED_KEY = 'retired_checkpoints'  # names of those that go when this one is complete
 
 
 class Kept(NamedTuple):
-    """Checkpoints that a resumed training keeps.
+    """What a resumed training says about checkpoints.
 
     Attributes:
         template: Template of the names of regular checkpoints, ``'iter_{}.pth'``.
-        steps: Numbers of the regular ones; none known, if empty.
+        retired: Names of the regular ones that ``max_keep_ckpts`` has no room for.
         best: Names of the best ones.
         resumed: Name of the one that was resumed.
         iteration: Its iteration.
     """
 
     template: str
-    steps: tuple[int, ...]
+    retired: tuple[str, ...]
     best: tuple[str, ...]
     resumed: str
     iteration: int
@@ -109,9 +110,8 @@ def is_replaced(name: str, kept: Kept) -> bool:
     """
     if name == kept.resumed or name in kept.best:
         return False
-    step = step_in(name, kept.template)
-    if step is not None and kept.steps:
-        return step not in kept.steps and step < max(kept.steps)
+    if name in kept.retired:
+        return True
     step = step_in(name, f'{INTERRUPTED_PREFIX}{{}}{SUFFIX}')
     if step is not None:
         return step <= kept.iteration
