@@ -7,7 +7,11 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-PATH_KEYS = ('ann_file', 'data_root', 'img', 'load_from', 'work_dir')
+# Settings that are paths, or name folders, whatever they look like.
+PATH_KEYS = (
+    'ann_file', 'checkpoint', 'data_root', 'img', 'load_from', 'name', 'out_dir', 'outfile_prefix',
+    'work_dir',
+)  # fmt: skip
 OPTIONS = {'data_root': '--data-root', 'work_dir': '--work-dir'}  # that take a path as it is
 SPACE_IN_TEXT = re.compile(r'[^\s,()\[\]]\s+[^\s,()\[\]]')
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from multiprocessing.pool import ThreadPool
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from PIL import Image
 
@@ -31,11 +31,20 @@ TURNING_FORMATS = ('JPEG', 'MPO', 'PNG', 'TIFF')  # where OpenCV heeds the tag
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_BITS = 256, 257, 258  # tags
 WIDE_MODES = ('F', 'I')  # 32 bits a pixel, which OpenCV reads from no TIFF file
 PNG_START, PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND'
+PNG_EXIF, PNG_SUM = b'eXIf', 4  # a chunk, and the size of the checksum behind each
 PNG_DEPTH = 24  # place of the number of bits, behind width and height
 LARGEST_DECODED = 2**26  # pixels of an image that is decoded where Pillow fails at its header
 
 CUT_PNG = 'not a readable image: the end of the PNG data is missing'
 WIDE_TIFF = 'not a readable image: OpenCV reads no TIFF file of 32 bits a channel'
+
+# Kinds that Pillow does not know, a few bytes of which OpenCV decodes to any number of pixels.
+HIGH_RANGE_STARTS = {
+    b'#?RADIANCE': 'Radiance HDR',
+    b'#?RGBE': 'Radiance HDR',
+    b'\x76\x2f\x31\x01': 'OpenEXR',
+}
+HIGH_RANGE = 'an image of high dynamic range ({}); save it with 8 or 16 bits a channel'
 
 
 class ImageHeader(NamedTuple):
@@ -92,6 +101,18 @@ def _png_size(path: str) -> Size | None:
     return int.from_bytes(start[16:20], 'big'), int.from_bytes(start[20:24], 'big')
 
 
+def _high_range_kind(path: str) -> str:
+    """Name of a kind of file with floating point colours, empty if it is another."""
+    if not os.path.isfile(path):
+        return ''
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(max(map(len, HIGH_RANGE_STARTS)))
+    except OSError:
+        return ''
+    return next((name for magic, name in HIGH_RANGE_STARTS.items() if start.startswith(magic)), '')
+
+
 def _decode_size(path: str, size: Size | None = None) -> ImageHeader | str:
     """Size of an image of which Pillow cannot read the header.
 
@@ -102,6 +123,9 @@ def _decode_size(path: str, size: Size | None = None) -> ImageHeader | str:
     Returns:
         The header, or what is wrong with the file. A large image is taken as its header says.
     """
+    kind = _high_range_kind(path) if size is None else ''
+    if kind:
+        return HIGH_RANGE.format(kind)
     if size is not None and _is_too_large(size):
         return TOO_LARGE
     if size is not None and size[0] * size[1] > LARGEST_DECODED:
@@ -113,12 +137,27 @@ def _decode_size(path: str, size: Size | None = None) -> ImageHeader | str:
     return ImageHeader((width, height), False)
 
 
+def _png_exif(file: IO[bytes]) -> bytes:
+    """EXIF data of a PNG file, before or behind its pixels, which are not read; empty if none."""
+    file.seek(len(PNG_START))
+    while len(start := file.read(8)) == 8:
+        size, kind = int.from_bytes(start[:4], 'big'), start[4:]
+        if kind == PNG_EXIF:
+            return file.read(size)
+        if kind == PNG_END:
+            break
+        file.seek(size + PNG_SUM, os.SEEK_CUR)
+    return b''
+
+
 def _is_turned(image: Image.Image) -> bool:
     """Whether OpenCV exchanges width and height of an image because its EXIF tag says so."""
     if image.format not in TURNING_FORMATS:
         return False
-    if image.format == 'PNG' and 'exif' not in image.info:
-        return False  # Pillow would decode the whole image to look for a tag at its end
+    if image.format == 'PNG':  # Pillow would decode the whole image to look for a tag at its end
+        exif = Image.Exif()
+        exif.load(_png_exif(image.fp))
+        return exif.get(ORIENTATION) in TURNED
     return image.getexif().get(ORIENTATION) in TURNED
 
 

@@ -7,6 +7,7 @@ file, and nothing in them is loaded from elsewhere.
 """
 
 import re
+import sys
 import sysconfig
 from collections.abc import Collection, Iterator, Mapping
 from importlib.machinery import PathFinder
@@ -26,12 +27,18 @@ LEFT_OUT = ('init_cfg', 'pretrained')
 # Here "pretrained" says how the model is built, too.
 DESCRIBED_ELSEWHERE = 'TransformersBackbone'
 
+# Types that read a folder or ask a server whenever they are built.
+READING_TYPES = ('BertModel',)
+
 # What lets a registered type read other files, ask a server, or run Python.
 READERS = (
     'checkpoint', 'label_map_file', 'lang_model_name', 'language_model', 'teacher_ckpt',
     'teacher_config', 'tokenizer_name', 'use_pretrained_backbone', 'auto_map', 'trust_remote_code',
 )  # fmt: skip
 BACKENDS = ('backend_args', 'file_client_args')
+
+# Arguments that a class may make a type of, as MMCV does of "padding_mode".
+TYPE_LIKE = re.compile('type|cfg|mode|upsample')
 
 # A name or a version such as "regnetx_3.2gf": no path, no address, no expression.
 WORD = re.compile(r'(?:[\w+-]|\.(?=\d))*')
@@ -78,8 +85,11 @@ def known_scopes() -> set[str]:
 def names_loose_module(word: str) -> bool:
     """Whether a word names a module that is not installed, as in the folder Python is run in.
 
-    MMEngine would import it, where a class makes a type of it.
+    MMEngine would import it, where a class makes a type of it. One that is imported already, such
+    as MMDetection from a checkout, runs nothing more.
     """
+    if word in sys.modules:
+        return False
     found = PathFinder.find_spec(word) if word.isidentifier() else None
     if found is None or found.origin is None or not found.has_location:
         return False
@@ -104,12 +114,13 @@ class Checker:
     def __init__(self, roots: Collection[Registry], others: Collection[str] = ()) -> None:
         self.roots, self.others = roots, others
 
-    def copy(self, key: str, value: Any) -> Any:
+    def copy(self, key: str, value: Any, name: str = '') -> Any:
         """Copy a value.
 
         Args:
             key: Where it stands, as one writes it.
             value: Numbers, words, and containers of them.
+            name: The argument that it belongs to, without what is around it.
 
         Returns:
             The copy, without :data:`LEFT_OUT`.
@@ -121,15 +132,15 @@ class Checker:
             if type_name(value.get('type')) == DESCRIBED_ELSEWHERE and value.get('pretrained'):
                 refuse(f'{key}.pretrained', value['pretrained'], 'describes the model elsewhere')
             return {
-                name: self.copy_entry(f'{key}.{name}', str(name), entry)
-                for name, entry in value.items()
-                if name not in LEFT_OUT
+                inner: self.copy_entry(f'{key}.{inner}', str(inner), entry)
+                for inner, entry in value.items()
+                if inner not in LEFT_OUT
             }
         if isinstance(value, (list, tuple, set)):
-            parts = [self.copy(f'{key}[{index}]', part) for index, part in enumerate(value)]
+            parts = [self.copy(f'{key}[{index}]', part, name) for index, part in enumerate(value)]
             return type(value)(parts)
         if isinstance(value, str):
-            self.check_word(key, value)
+            self.check_word(key, value, TYPE_LIKE.search(name) is not None)
         elif not isinstance(value, PLAIN):
             refuse(key, value, f'is a {type(value).__name__}')
         return value
@@ -145,7 +156,7 @@ class Checker:
             refuse(key, value, 'reads images in another way than from files')
         if name == '_scope_' and value not in known_scopes():
             refuse(key, value, 'is the scope of no registry')
-        return self.copy(key, value)
+        return self.copy(key, value, name)
 
     def check_type(self, key: str, value: Any) -> None:
         """Make sure that a type is registered."""
@@ -154,14 +165,16 @@ class Checker:
         known = value in self.others or find_registered(value, self.roots) is not None
         if not known:
             refuse(key, value, 'is not registered; import the package that registers it first')
+        if type_name(value) in READING_TYPES:
+            refuse(key, value, 'reads other files')
         if names_loose_module(value):
             refuse(key, value, 'is also the name of a module, which could be imported instead')
 
-    def check_word(self, key: str, value: str) -> None:
-        """Make sure that a text names no file, module or expression."""
+    def check_word(self, key: str, value: str, is_type: bool) -> None:
+        """Make sure that a text names no file or expression, and no module if it may be a type."""
         if not WORD.fullmatch(value):
             refuse(key, value, 'is no plain word')
-        if names_loose_module(value):
+        if is_type and names_loose_module(value):
             refuse(key, value, 'is the name of a module, which could be imported')
 
 

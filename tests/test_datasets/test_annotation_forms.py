@@ -169,6 +169,17 @@ def test_names_that_leave_the_data_root(
     assert not find_outside('/', ['x.png'], None).any()
 
 
+def test_a_linked_folder_is_inside_by_both_of_its_names(tmp_path: Path) -> None:
+    (tmp_path / 'real/images').mkdir(parents=True)
+    (tmp_path / 'link').symlink_to(tmp_path / 'real')
+    for root, other in (('link', 'real'), ('real', 'link')):
+        start = tmp_path / root / 'images'
+        names = [str(tmp_path / other / 'images/x.png'), str(start / 'x.png'), 'x.png']
+        assert not find_outside(start, names, tmp_path / root).any()
+        outside = [str(tmp_path / 'x.png'), '../../x.png', str(tmp_path / 'real2/x.png'), '/a\0b']
+        assert find_outside(start, outside, tmp_path / root).all()
+
+
 def test_images_outside_are_an_error_and_never_kept_silently(tmp_path: Path) -> None:
     content = make_coco(3)
     content['images'][1]['file_name'] = '../../secret.png'

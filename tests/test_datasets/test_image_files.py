@@ -3,19 +3,20 @@
 import os
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
 import pytest
 from coco_samples import make_coco, write_coco, write_image
-from PIL import Image
+from PIL import Image, ImageFile
 
 from mmdet_salience.datasets.checks.annotation_table import build_annotation_table
 from mmdet_salience.datasets.checks.dataset_check import KINDS, Finding, check_annotations
 from mmdet_salience.datasets.checks.dataset_repair import repair_annotations
 from mmdet_salience.datasets.checks.image_files import find_elsewhere, find_existing
 from mmdet_salience.datasets.file_lists import list_below
-from mmdet_salience.datasets.image_header import read_header
+from mmdet_salience.datasets.image_header import ImageHeader, explain_unreadable, read_header
 
 
 def _check(content: dict[str, Any], image_root: Path) -> tuple[Finding, ...]:
@@ -48,6 +49,42 @@ def test_formats_that_opencv_turns(tmp_path: Path, suffix: str, orientation: int
     write_image(path, orientation=orientation)
     loaded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     assert read_header(str(path)).size == loaded.shape[1::-1]
+
+
+@pytest.mark.parametrize('before_pixels', [True, False])
+@pytest.mark.parametrize('orientation', [3, 6])
+def test_png_files_with_a_tag_anywhere(
+    tmp_path: Path, orientation: int, before_pixels: bool
+) -> None:
+    """Without decoding, which would take memory for what the file only claims."""
+    path = tmp_path / 'a.png'
+    write_image(path, orientation=orientation)
+    content = path.read_bytes()
+    place = content.index(b'eXIf') - 4
+    chunk = content[place : place + 12 + int.from_bytes(content[place : place + 4], 'big')]
+    rest = content.replace(chunk, b'')
+    place = rest.index(b'IDAT' if before_pixels else b'IEND') - 4
+    path.write_bytes(rest[:place] + chunk + rest[place:])
+    loaded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    with mock.patch.object(ImageFile.ImageFile, 'load', side_effect=AssertionError):
+        header = read_header(str(path))
+    assert header == ImageHeader(loaded.shape[1::-1], orientation == 6)
+    assert header.size == ((48, 64) if orientation == 6 else (64, 48))
+
+
+@pytest.mark.parametrize(
+    'start, kind',
+    [(b'#?RADIANCE\n', 'Radiance HDR'), (b'#?RGBE\n', 'Radiance HDR'), (b'v/1\x01', 'OpenEXR')],
+)
+def test_images_of_high_dynamic_range_are_not_decoded(
+    tmp_path: Path, start: bytes, kind: str
+) -> None:
+    """A few bytes of such a file may stand for any number of pixels."""
+    path = tmp_path / 'x.png'
+    path.write_bytes(start + b'FORMAT=32-bit_rle_rgbe\n\n-Y 4 +X 4\n' + bytes(64))
+    with mock.patch('mmdet_salience.datasets.image_header.load_image', side_effect=AssertionError):
+        assert read_header(str(path)) is None
+        assert kind in explain_unreadable(str(path))
 
 
 def test_what_only_opencv_reads_is_decoded(tmp_path: Path) -> None:

@@ -253,6 +253,47 @@ def test_images_that_are_missing_ambiguous_or_elsewhere(tmp_path: Path) -> None:
     assert [i['file_name'] for i in read_split(root, 'train')['images']] == ['x/twice.png']
 
 
+def test_several_splits_need_a_ratio(tmp_path: Path) -> None:
+    convert_one(tmp_path, dict(bbox=[1, 1, 5, 5]))
+    message = failure(main, tmp_path, '--splits', 'train', 'val')
+    assert 'which images belong to train, val; divide them by --split-ratio' in message
+    main([str(tmp_path), '--splits', 'val'])
+    assert len(read_split(tmp_path, 'val')['images']) == 1
+
+
+@pytest.mark.parametrize('folder, root', [('set', '.'), ('set/images', '..')])
+def test_a_relative_data_root_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, root: str
+) -> None:
+    convert_one(tmp_path / 'set', name='../outside.png')
+    save_image(tmp_path / 'outside.png', SIZE)
+    monkeypatch.chdir(tmp_path / folder)
+    assert 'missing images: 1' in failure(main, Path(root))
+    convert_one(tmp_path / 'set', name='a.png')
+    main([root])
+    names = [i['file_name'] for i in read_split(tmp_path / 'set', 'train')['images']]
+    assert names == ['images/a.png']
+
+
+def test_a_linked_folder_of_images(tmp_path: Path) -> None:
+    root = tmp_path / 'set'
+    save_image(tmp_path / 'disk/foo.png', SIZE)
+    save_image(root / 'photos/foo.png', SIZE)
+    images = [image(1, 'images/1a2b3c4d-foo.png')]
+    save_export(root / 'result.json', images, [dict(id=1, name='pit')], [])
+    (root / 'images').symlink_to(root / 'photos')
+    main([str(root)])  # the same file by two paths
+    (root / 'images').unlink()
+    (root / 'photos/foo.png').unlink()
+    (root / 'images').symlink_to(tmp_path / 'disk')
+    main([str(root)])
+    assert [i['file_name'] for i in read_split(root, 'train')['images']] == ['images/foo.png']
+    (root / 'images').rename(root / 'linked')
+    assert 'linked folders are searched by --image-dir only: linked' in failure(main, root)
+    main([str(root), '--image-dir', 'linked'])
+    assert [i['file_name'] for i in read_split(root, 'train')['images']] == ['linked/foo.png']
+
+
 def test_folders_decide_between_equal_names(tmp_path: Path) -> None:
     for folder in ('upload/1', 'upload/2'):
         save_image(tmp_path / folder / 'a.png', SIZE)

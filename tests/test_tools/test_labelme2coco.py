@@ -188,6 +188,48 @@ def test_images_inside_the_json_files(tmp_path: Path) -> None:
     assert (tmp_path / names[1]).read_bytes() == b'mine'
 
 
+def test_images_are_written_with_the_annotation_file_or_not_at_all(tmp_path: Path) -> None:
+    pixels = png(np.full(SIZE[::-1], 90, np.uint8))
+    box = shape('pit', [[1, 1], [9, 9]], 'rectangle')
+    save_labels(tmp_path / 'good.json', box, imageData=pixels)
+    save_labels(tmp_path / 'turned.json', box, imageData=pixels, imageWidth=1)
+    save_text(tmp_path / 'broken.json', '{')
+    message = failure(main, tmp_path, '--extract-images', 'images')
+    assert 'nothing written' in message and 'turned.json: 1x100, the image is 200x100' in message
+    main([str(tmp_path), '--extract-images', 'images', '--skip-problems'])
+    assert [path.name for path in (tmp_path / 'images').iterdir()] == ['good.png']
+    before = (tmp_path / 'images/good.png').stat()
+    main([str(tmp_path), '--extract-images', 'images', '--skip-problems'])
+    after = (tmp_path / 'images/good.png').stat()
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_json_files_in_the_output_folder_are_read(tmp_path: Path) -> None:
+    box = shape('pit', [[1, 1], [9, 9]], 'rectangle')
+    for name in ('a', 'b'):
+        save_image(tmp_path / f'images/{name}.jpg', SIZE)
+        save_labels(tmp_path / f'annotations/{name}.json', box)
+    for _ in range(2):  # the second run meets the file of the first
+        main([str(tmp_path), '--ann-dir', 'annotations', '--image-dir', 'images'])
+    assert len(read_split(tmp_path, 'train')['images']) == 2
+    (tmp_path / 'annotations/train.json').unlink()
+    save_labels(tmp_path / 'annotations/train.json', box, image='a.jpg')
+    options = ['--ann-dir', 'annotations', '--image-dir', 'images', '--skip-problems']
+    (tmp_path / 'annotations/a.json').unlink()
+    assert 'train.json is read and would be replaced' in failure(main, tmp_path, *options)
+
+
+def test_several_splits_need_a_ratio(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ('a', 'b'):
+        save_image(tmp_path / f'{name}.jpg', SIZE)
+        save_labels(tmp_path / f'{name}.json', shape('pit', [[1, 1], [9, 9]], 'rectangle'))
+    splits = ['--splits', 'train', 'val']
+    assert 'divide them by --split-ratio' in failure(main, tmp_path, *splits)
+    main([str(tmp_path), *splits, '--split-ratio', '1:1'])
+    printed = capsys.readouterr().out
+    assert [table_row(printed, split)['images'] for split in ('train', 'val')] == ['1', '1']
+
+
 BROKEN = {
     'no json': ('{', 'broken JSON files: 1'),
     'a list': ('[]', 'JSON files that are not of LabelMe: 1'),

@@ -66,6 +66,10 @@ def test_a_changed_data_root_is_refused_with_the_option(
         'load_from=my model.pth',
         'train_dataloader.dataset.ann_file=a,b.json',
         'train_dataloader.dataset.data_prefix.img=my images/',
+        'test_evaluator.outfile_prefix=20261125',
+        'default_hooks.checkpoint.out_dir=runs,new',
+        'model.backbone.init_cfg.checkpoint=1e3',
+        'visualizer.name=007',
         'train_dataloader.dataset.metainfo.classes=[pin hole,spur]',
     ],
 )
@@ -86,6 +90,7 @@ def test_the_work_folder_has_an_option_of_its_own(capsys: pytest.CaptureFixture)
         ('a=1,2', [1, 2]),
         ('a=1e-4', 1e-4),
         ('load_from=None', None),
+        ('outfile_prefix=work/results', 'work/results'),
         ('data_root="data/set"', 'data/set'),
         ('ann_file=a=b.json', 'a=b.json'),
     ],

@@ -91,6 +91,16 @@ def test_files_without_checksums_pass(tmp_path: Path) -> None:
         assert 'meta' in load_safely(path)
 
 
+def test_comments_of_others_are_no_damage(tmp_path: Path) -> None:
+    """Of the size of ours, such as the name of a commit."""
+    path = tmp_path / 'other.pth'
+    path.write_bytes(checkpoint_bytes())
+    with zipfile.ZipFile(path, 'a') as archive:
+        archive.comment = b'0123456789' * (COMMENT_SIZE // 10)
+    verify(path)
+    load_safely(path)
+
+
 def test_everything_else_reads_the_file(tmp_path: Path) -> None:
     """Under any name, in any folder, by any way."""
     write_durably(tmp_path / 'iter_3.pth', checkpoint_bytes())

@@ -1,21 +1,34 @@
 """Configs of checkpoints: what they may say, and that nothing else of them is built."""
 
 import copy
-from collections.abc import Callable
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import cv2
+import mmcv
+import mmdet
 import numpy as np
 import pytest
 import torch
 from helpers import build, inference_config, tiny_model_cfg
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, MODELS, TASK_UTILS, TRANSFORMS
 
 from mmdet_salience.apis import DetInferencer, load_checkpoint_config
-from mmdet_salience.utils.foreign_config import find_registered
+from mmdet_salience.utils.foreign_config import (
+    BACKENDS,
+    LEFT_OUT,
+    READERS,
+    READING_TYPES,
+    TYPE_LIKE,
+    find_registered,
+    walk_registry,
+)
 from mmdet_salience.utils.safe_load import CheckpointFileError
 
 Change = Callable[[Config, Path], None]
@@ -106,6 +119,19 @@ def set_described_elsewhere(cfg: Config, folder: Path) -> None:
     cfg.model.backbone = dict(type='TransformersBackbone', pretrained='facebook/convnext-tiny-224')
 
 
+def set_language_backbone(cfg: Config, folder: Path) -> None:
+    """The library reads the folder, which may lie beside the checkpoint."""
+    cfg.model.backbone = dict(type='BertModel', name='evilfolder')
+
+
+def set_scoped_language_backbone(cfg: Config, folder: Path) -> None:
+    cfg.model.backbone = dict(type='mmdet.BertModel', name='evilfolder')
+
+
+def set_types_in_a_list(cfg: Config, folder: Path) -> None:
+    cfg.model.neck.conv_types = [[evil_module(cfg, folder)]]
+
+
 def set_path(cfg: Config, folder: Path) -> None:
     cfg.model.backbone.style = '../../weights.pkl'
 
@@ -182,6 +208,9 @@ REFUSED: dict[Change, str] = {
     set_scope: 'the scope evil_scope',
     set_language_model: r'model\.language_model=.* reads other files',
     set_described_elsewhere: r'model\.backbone\.pretrained=.* describes the model elsewhere',
+    set_language_backbone: r"model\.backbone\.type='BertModel' reads other files",
+    set_scoped_language_backbone: r'model\.backbone\.type=.* reads other files',
+    set_types_in_a_list: r'model\.neck\.conv_types\[0\]\[0\]=.* is the name of a module',
     set_path: r'model\.backbone\.style=.* is no plain word',
     set_address: r'model\.backbone\.style=.* is no plain word',
     set_number: r'model\.backbone\.style=.* is a bytes',
@@ -291,3 +320,73 @@ def test_names_with_more_than_a_scope_are_not_registered() -> None:
     assert find_registered('mmdet.CheckpointHook', [HOOKS]) is None
     assert find_registered('mmengine.hooks.CheckpointHook', [HOOKS]) is None
     assert find_registered('mmengine.mmengine.CheckpointHook', [HOOKS]) is None
+
+
+def registered() -> Iterator[tuple[str, type]]:
+    """Names and classes of all that a checkpoint's config may have built."""
+    for root in (MODELS, TASK_UTILS, TRANSFORMS):
+        for registry in walk_registry(root):
+            registry.import_from_location()
+            for name, kind in registry.module_dict.items():
+                if inspect.isclass(kind):
+                    yield name, kind
+
+
+# Words in the names of arguments that lead to other files, and arguments that have them and do not.
+READING_WORDS = {
+    'address', 'auto', 'cache', 'checkpoint', 'ckpt', 'code', 'dir', 'dirs', 'download', 'file',
+    'files', 'folder', 'hub', 'language', 'name', 'path', 'paths', 'pretrained', 'remote', 'repo',
+    'root', 'server', 'source', 'tokenizer', 'url', 'urls',
+}  # fmt: skip
+HARMLESS = {
+    'auto_pad', 'auto_remap',  # of sizes, and of keys
+    'drop_path_rate',  # stochastic depth
+    'paths',  # of a feature pyramid
+    'use_checkpoint',  # of activations
+}  # fmt: skip
+
+
+def test_arguments_that_could_read_are_known() -> None:
+    """A new one fails: refuse it by READERS, or list it as harmless."""
+    found = {
+        (argument, name)
+        for name, kind in registered()
+        for base in kind.__mro__
+        if '__init__' in vars(base) and base is not object
+        for argument in inspect.signature(base.__init__).parameters
+        if READING_WORDS & set(argument.split('_'))
+    }
+    known = {*READERS, *BACKENDS, *LEFT_OUT, *HARMLESS}
+    assert len(found) > 20
+    assert {
+        pair for pair in found if pair[0] not in known and pair[1] not in READING_TYPES
+    } == set()
+
+
+def test_what_becomes_a_type_is_looked_at() -> None:
+    """Arguments of which MMCV and MMDetection make types have the words that the check goes by."""
+    pattern = re.compile(r"dict\(type=([a-z_]\w*)\b(?![(\[])|\['type'\] = (?:self\.)?([a-z_]\w*)")
+    texts = [
+        path.read_text(encoding='utf-8')
+        for package in (mmcv, mmdet)
+        for path in Path(package.__file__).parent.rglob('*.py')
+        if '.mim' not in path.parts and 'configs' not in path.parts
+    ]
+    found = {first or last for text in texts for first, last in pattern.findall(text)}
+    assert 'padding_mode' in found
+    assert {name for name in found if not TYPE_LIKE.search(name)} == set()
+
+
+def test_modules_beside_an_honest_checkpoint_do_no_harm(
+    cfg: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MMDetection may be a checkout, and a folder may be called as a word of the config."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ('pytorch', 'mmdet', 'checkout'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / '__init__.py').touch()
+    monkeypatch.setitem(sys.modules, 'checkout', mmdet)
+    cfg.model.update(_scope_='mmdet')
+    cfg.model.backbone.style = 'pytorch'
+    cfg.model.test_cfg = dict(mode='checkout')
+    assert load_checkpoint_config(save(tmp_path, cfg)).model.backbone.style == 'pytorch'

@@ -17,7 +17,7 @@ from _split_lists import (
     SPLITS,
     Sample,
     SplitChoice,
-    divide,
+    divide_files,
     drop_shared,
     list_files,
     relative_name,
@@ -160,22 +160,42 @@ class ImageNames:
     """
 
     def __init__(self, root: Path, image_dir: str) -> None:
-        self._root, self._folders = root, (root / image_dir, root)
+        self._root = Path(os.path.abspath(root))  # "." and ".." are no part of other paths
+        self._folders = (self._root / image_dir, self._root)
         self._by_name: dict[str, list[Path]] | None = None
 
     def _places(self, name: str, ann_file: Path) -> Iterator[Path]:
         """Files that a name stands for as it is."""
         for folder in (*self._folders, ann_file.parent):
-            path = Path(os.path.normpath(folder / name))
-            if path.is_relative_to(os.path.normpath(self._root)) and os.path.isfile(path):
+            path = Path(os.path.abspath(folder / name))
+            if path.is_relative_to(self._root) and os.path.isfile(path):
                 yield path
+
+    def _index(self) -> dict[str, list[Path]]:
+        """Files below the folders by the last part of their names, each file once."""
+        found: dict[tuple[str, str], Path] = {}
+        # A link to the folder itself is followed, others below it are not.
+        for folder in filter(os.path.isdir, self._folders):
+            for path in list_files(folder, IMAGE_SUFFIXES):
+                found.setdefault((path.name, os.path.realpath(path)), path)
+        by_name: dict[str, list[Path]] = {}
+        for path in found.values():
+            by_name.setdefault(path.name, []).append(path)
+        return by_name
+
+    def _passed_over(self) -> list[str]:
+        """Linked folders below the data root in which no image was looked for."""
+        return [
+            relative_name(path, self._root)
+            for parent, names, _ in os.walk(self._root)
+            for path in (Path(parent, name) for name in sorted(names))
+            if os.path.islink(path) and path not in self._folders
+        ]
 
     def _same_name(self, name: str) -> list[Path]:
         """Files with the last part of a name; of several, those that share most folders with it."""
         if self._by_name is None:
-            self._by_name = {}
-            for path in list_files(self._root, IMAGE_SUFFIXES):
-                self._by_name.setdefault(path.name, []).append(path)
+            self._by_name = self._index()
         parts = PurePosixPath(name).parts[::-1]
         shared = {
             path: _shared_folders(parts, path.parts[::-1])
@@ -210,21 +230,11 @@ class ImageNames:
             if found:
                 names = ', '.join(relative_name(path, self._root) for path in found[:3])
                 raise DataError('names of several images', names, file_name)
-        raise DataError('missing images', f'none of that name in {self._root}', file_name)
-
-
-def _divide(
-    images: Mapping[Path, ExportedImage], root: Path, choice: SplitChoice
-) -> dict[str, list[Path]]:
-    """Divide the images of a file by the ratio; all go to one split without."""
-    if choice.ratio is None:
-        return {(choice.splits or SPLITS)[0]: list(images)}
-    named = {relative_name(path, root): path for path in images}
-    parts = divide(list(named), choice.ratio, choice.seed)
-    if not all(parts):
-        raise SystemExit(f'error: {len(images)} images are too few for {len(parts)} splits')
-    splits = zip(choice.splits or SPLITS, parts, strict=False)
-    return {split: [named[name] for name in part] for split, part in splits}
+        detail = f'none of that name in {self._root}'
+        links = self._passed_over()
+        if links:
+            detail += f'; linked folders are searched by --image-dir only: {", ".join(links[:3])}'
+        raise DataError('missing images', detail, file_name)
 
 
 def collect_images(
@@ -264,7 +274,7 @@ def collect_images(
                 where = relative_name(path, root)
                 report.notes.add('images found by their name', entry['file_name'], where)
             own[path] = ExportedImage(entry, export.objects[entry['id']], export.classes)
-        parts = {split: list(own)} if split else _divide(own, root, choice)
+        parts = {split: list(own)} if split else divide_files(list(own), root, choice, 'images')
         images = own | images
         samples |= {part: [Sample(p, ann_file) for p in paths] for part, paths in parts.items()}
     return drop_shared(samples, root, report.problems), images

@@ -3,7 +3,7 @@
 import argparse
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -228,13 +228,41 @@ def _check_report(splits: Mapping[str, CocoSplit], report: Report, skip: bool) -
         )
 
 
-def finish(splits: Mapping[str, CocoSplit], report: Report, args: argparse.Namespace) -> None:
+def output_folder(args: argparse.Namespace) -> Path:
+    """Folder of the annotation files."""
+    return args.out_dir or args.data_root / 'annotations'
+
+
+def keep_sources(sources: Iterable[Path], splits: Iterable[str], args: argparse.Namespace) -> None:
+    """Make sure that no file is replaced that was read.
+
+    Args:
+        sources: Files that were read.
+        splits: Names of the splits.
+        args: The command line.
+
+    Raises:
+        SystemExit: If one would be.
+    """
+    outputs = {os.path.realpath(output_folder(args) / f'{split}.json') for split in splits}
+    for path in sources:
+        if os.path.realpath(path) in outputs:
+            raise SystemExit(f'error: {path} is read and would be replaced; name an --out-dir')
+
+
+def finish(
+    splits: Mapping[str, CocoSplit],
+    report: Report,
+    args: argparse.Namespace,
+    write_images: Callable[[], None] | None = None,
+) -> None:
     """Write the annotation files and print what they hold, or say why not.
 
     Args:
         splits: The splits by their names.
         report: Problems and notes.
         args: The command line.
+        write_images: Writes images that belong to the splits, once all is known to be right.
 
     Raises:
         SystemExit: If there are problems, unless they are skipped, a split has no images, or
@@ -243,7 +271,9 @@ def finish(splits: Mapping[str, CocoSplit], report: Report, args: argparse.Names
     if args.problems:
         _write_problems(report, args.problems)
     _check_report(splits, report, args.skip_problems)
-    out_dir = args.out_dir or args.data_root / 'annotations'
+    if write_images is not None:
+        write_images()
+    out_dir = output_folder(args)
     try:
         files = write_splits(splits, out_dir)
     except OSError as error:

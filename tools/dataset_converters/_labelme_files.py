@@ -6,17 +6,17 @@ import binascii
 import io
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from _conversion import Report
+from _conversion import Report, output_folder
 from _split_lists import (
     IMAGE_SUFFIXES,
-    SPLITS,
     Sample,
     SplitChoice,
-    divide,
+    divide_files,
     drop_shared,
     find_splits,
     list_files,
@@ -24,6 +24,7 @@ from _split_lists import (
 )
 from PIL import Image
 
+from mmdet_salience.datasets.conversion.coco_writer import ImageSize, read_image_size, write_files
 from mmdet_salience.datasets.conversion.data_problems import DataError
 from mmdet_salience.datasets.conversion.mask_classes import UNREADABLE
 
@@ -99,19 +100,18 @@ def find_image(path: Path, image_path: str, image_dir: Path) -> Path | None:
     return next((place for place in places if os.path.isfile(place)), None)
 
 
-def extract_image(path: Path, target: Path, where: str) -> Path:
-    """Write the image that a file holds.
+def read_held_image(path: Path, where: str) -> tuple[bytes, str]:
+    """Read the image that a file holds.
 
     Args:
         path: The JSON file.
-        target: The image to be written, without suffix.
-        where: How to call the file in problems.
+        where: How to call it in problems.
 
     Returns:
-        The image; one that is there already with the same content stays.
+        Content of an image file, and its suffix.
 
     Raises:
-        DataError: If the file holds no image, or another one is in the way.
+        DataError: If there is no image in it.
     """
     try:
         pixels = base64.b64decode(_load(path, where)['imageData'], validate=True)
@@ -119,32 +119,82 @@ def extract_image(path: Path, target: Path, where: str) -> Path:
             suffix = {'JPEG': '.jpg', 'MPO': '.jpg'}.get(image.format, f'.{image.format}'.lower())
     except (TypeError, binascii.Error, *UNREADABLE) as error:
         raise DataError('broken images in JSON files', str(error), where) from error
+    return pixels, suffix
+
+
+def plan_image(path: Path, target: Path, where: str) -> tuple[Path, ImageSize]:
+    """Find out where the image that a file holds is to be written.
+
+    Args:
+        path: The JSON file.
+        target: The image, without suffix.
+        where: How to call the JSON file in problems.
+
+    Returns:
+        The image and its size; one that is there already has the same content.
+
+    Raises:
+        DataError: If the file holds no image, or another one is in the way.
+    """
+    pixels, suffix = read_held_image(path, where)
     file = target.with_name(f'{target.name}{suffix}')
-    if os.path.lexists(file) and (not os.path.isfile(file) or file.read_bytes() != pixels):
+    if os.path.lexists(file) and not _holds(file, pixels):
         raise DataError('files in the way of --extract-images', str(file), where)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(pixels)
-    except OSError as error:
-        raise SystemExit(f'error: {error}; name another folder by --extract-images') from error
-    return file
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder, file.name)
+        draft.write_bytes(pixels)
+        return file, read_image_size(draft)
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    """Whether a file has this content."""
+    return os.path.isfile(file) and file.read_bytes() == content
+
+
+def write_planned(planned: Mapping[Path, Path]) -> None:
+    """Write images that JSON files hold; those that are there already stay.
+
+    Args:
+        planned: The JSON file of each image.
+
+    Raises:
+        SystemExit: If one cannot be written.
+    """
+    for file, path in planned.items():
+        pixels, _ = read_held_image(path, str(path))
+        try:
+            if not _holds(file, pixels):
+                write_files({file: pixels})
+        except OSError as error:
+            raise SystemExit(f'error: {error}; name another folder by --extract-images') from error
 
 
 def _image_of(
     path: Path, content: LabelmeFile, where: str, args: argparse.Namespace, root: Path
-) -> Path:
-    """The image of a file, which is written if need be; raises DataError if there is none."""
+) -> tuple[Path, ImageSize | None]:
+    """The image of a file, and its size if it is to be written; DataError if there is none."""
     image = find_image(path, content.image_path, root / args.image_dir)
     if image is not None:
-        return image
+        return image, None
     if content.has_pixels and args.extract_images is not None:
         target = root / args.extract_images / path.relative_to(root).with_suffix('')
-        return extract_image(path, target, where)
+        return plan_image(path, target, where)
     if content.has_pixels:
         detail = '--extract-images DIR writes it'
         raise DataError('images that only the JSON file holds', detail, where)
     detail = f'imagePath is {content.image_path!r}; name the folder of images by --image-dir'
     raise DataError('missing images', detail, where)
+
+
+def _is_coco(path: Path) -> bool:
+    """Whether a file is an annotation file as the converters write it."""
+    try:
+        content = json.loads(path.read_text(encoding='utf-8-sig'))
+    except (OSError, ValueError, RecursionError):
+        return False  # reading it as LabelMe's says what is wrong with it
+    if not isinstance(content, dict) or 'shapes' in content:
+        return False
+    return {'images', 'categories'} <= content.keys()
 
 
 def split_files(
@@ -168,26 +218,19 @@ def split_files(
         remedy = 'name the folder of JSON files by --ann-dir and the splits by --splits'
         folders = find_splits(str(root / args.ann_dir), choice, remedy)
         return {split: list_files(folder, ('.json',)) for split, folder in folders.items()}
-    folder, out_dir = root / args.ann_dir, args.out_dir or root / 'annotations'
+    folder, out_dir = root / args.ann_dir, os.path.realpath(output_folder(args))
     found = list_files(folder, ('.json',)) if files is None else files
-    found = [path for path in found if path.parent != out_dir]
+    found = [p for p in found if os.path.realpath(p.parent) != out_dir or not _is_coco(p)]
     if not found:
         raise SystemExit(f'error: no JSON file in {folder}; name their folder by --ann-dir')
-    if choice.ratio is None:
-        return {(choice.splits or SPLITS)[0]: found}
-    named = {relative_name(path, root): path for path in found}
-    parts = divide(list(named), choice.ratio, choice.seed)
-    if not all(parts):
-        raise SystemExit(f'error: {len(found)} files are too few for {len(parts)} splits')
-    splits = zip(choice.splits or SPLITS, parts, strict=False)
-    return {split: [named[name] for name in part] for split, part in splits}
+    return divide_files(found, root, choice, 'files')
 
 
 def _note_unlabelled(samples: Mapping[str, Sequence[Sample]], root: Path, report: Report) -> None:
     """Note images beside the JSON files that have none; LabelMe writes none for them."""
     used = {os.path.realpath(sample.image) for items in samples.values() for sample in items}
     folders = {s.image.parent for items in samples.values() for s in items}
-    for folder in sorted(folders):
+    for folder in sorted(filter(os.path.isdir, folders)):  # that of planned images may be new
         for image in list_files(folder, IMAGE_SUFFIXES):
             if image.parent == folder and os.path.realpath(image) not in used:
                 report.notes.add('images without a JSON file, left out', relative_name(image, root))
@@ -195,7 +238,7 @@ def _note_unlabelled(samples: Mapping[str, Sequence[Sample]], root: Path, report
 
 def collect_labelme(
     root: Path, splits: Mapping[str, Sequence[Path]], args: argparse.Namespace, report: Report
-) -> tuple[dict[str, list[Sample]], dict[Path, LabelmeFile]]:
+) -> tuple[dict[str, list[Sample]], dict[Path, LabelmeFile], dict[Path, ImageSize]]:
     """Read the files and find their images.
 
     Args:
@@ -205,8 +248,10 @@ def collect_labelme(
         report: Problems and notes, to which those of the files are added.
 
     Returns:
-        Samples of each split, no image twice, and the content of their files.
+        Samples of each split, no image twice, the content of their files, and the sizes of images
+        that are to be written.
     """
+    planned: dict[Path, ImageSize] = {}
     samples: dict[str, list[Sample]] = {split: [] for split in splits}
     contents: dict[Path, LabelmeFile] = {}
     owners: dict[str, str] = {}
@@ -215,7 +260,7 @@ def collect_labelme(
             where = relative_name(path, root)
             try:
                 content = read_labelme(path, where)
-                image = _image_of(path, content, where, args, root)
+                image, planned_size = _image_of(path, content, where, args, root)
             except DataError as error:
                 report.problems.add_error(error, where)
                 continue
@@ -224,6 +269,8 @@ def collect_labelme(
                 report.problems.add('images of several JSON files', where, f'as of {owner}')
                 continue
             contents[path] = content
+            if planned_size is not None:
+                planned[image] = planned_size
             samples[split].append(Sample(image, path))
     _note_unlabelled(samples, root, report)
-    return drop_shared(samples, root, report.problems), contents
+    return drop_shared(samples, root, report.problems), contents, planned

@@ -157,6 +157,42 @@ def divide(names: Sequence[str], ratio: Sequence[float], seed: int) -> list[list
     return [sorted(order[start:end]) for start, end in zip(starts, ends, strict=True)]
 
 
+def divide_files(
+    files: Sequence[Path], root: Path, choice: SplitChoice, word: str
+) -> dict[str, list[Path]]:
+    """Divide files by the ratio; without one all go to the one split that is named.
+
+    Args:
+        files: The files.
+        root: The data root.
+        choice: What the command line says about splits.
+        word: What messages call the files.
+
+    Returns:
+        The files of each split.
+
+    Raises:
+        SystemExit: If there are several splits and no ratio, or too few files for it.
+    """
+    splits = choice.splits or SPLITS
+    if choice.ratio is None:
+        if len(choice.splits or ()) > 1:
+            raise SystemExit(
+                f'error: nothing says which {word} belong to {", ".join(splits)}; divide them by '
+                '--split-ratio, such as 8:2, or name one of --splits'
+            )
+        return {splits[0]: list(files)}
+    named = {relative_name(path, root): path for path in files}
+    parts = divide(list(named), choice.ratio, choice.seed)
+    if not all(parts):
+        raise SystemExit(
+            f'error: {len(files)} {word} are too few for {len(parts)} splits of this --split-ratio'
+        )
+    return {
+        split: [named[name] for name in part] for split, part in zip(splits, parts, strict=False)
+    }
+
+
 def unique_names(names: Iterable[str], where: str, log: ProblemLog) -> list[str]:
     """Drop repeated entries of a list and report them.
 

@@ -11,7 +11,6 @@ Example:
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,7 +24,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # what the converters 
 
 import _data_package  # noqa: F401  # the data modules of the checkout's own package
 from _coco_export import ExportedImage, ImageNames, collect_images, find_exports, read_export
-from _conversion import ImageRecord, Report, add_tolerance, convert_splits, finish, make_parser
+from _conversion import (
+    ImageRecord,
+    Report,
+    add_tolerance,
+    convert_splits,
+    finish,
+    keep_sources,
+    make_parser,
+)
 from _image_pairs import add_ratio, check_splits
 from _split_lists import Sample, SplitChoice
 
@@ -257,11 +264,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = list(
         dict.fromkeys(n for _, export in exports.values() for n in export.classes.values())
     )
-    out_dir = args.out_dir or root / 'annotations'
-    outputs = {os.path.realpath(out_dir / f'{split}.json') for split in samples}
-    for path in files.values():
-        if os.path.realpath(path) in outputs:
-            raise SystemExit(f'error: {path} is read and would be replaced; name an --out-dir')
+    keep_sources(files.values(), samples, args)
     class_ids = {name: i for i, name in enumerate(names, 1)}
     read = partial(read_record, ObjectRules(described, class_ids, args.tolerance))
     finish(convert_splits(samples, names, root, read, report), report, args)

@@ -29,11 +29,12 @@ from _conversion import (
     convert_splits,
     existing_folder,
     finish,
+    keep_sources,
     make_parser,
     read_entries,
 )
 from _image_pairs import add_ratio, check_splits
-from _labelme_files import LabelmeFile, collect_labelme, split_files
+from _labelme_files import LabelmeFile, collect_labelme, split_files, write_planned
 from _labelme_shapes import class_of, join, shape_object
 from _split_lists import Sample, SplitChoice, relative_name
 
@@ -46,12 +47,14 @@ NO_CLASSES = ('__ignore__', '_background_')  # of LabelMe's lists of labels
 class ShapeRules(NamedTuple):
     """How shapes are read.
 
-    ``contents`` holds the files. ``data_root`` is what names in problems start from, ``class_ids``
-    holds the id of each class and ``renamed`` the class of labels that are no classes. Boxes that
-    leave the image by at most ``tolerance`` pixels are clipped.
+    ``contents`` holds the files, ``planned`` the sizes of images that are not written yet.
+    ``data_root`` is what names in problems start from, ``class_ids`` holds the id of each class and
+    ``renamed`` the class of labels that are no classes. Boxes that leave the image by at most
+    ``tolerance`` pixels are clipped.
     """
 
     contents: Mapping[Path, LabelmeFile]
+    planned: Mapping[Path, ImageSize]
     data_root: Path
     class_ids: Mapping[str, int]
     renamed: Mapping[str, str]
@@ -73,7 +76,8 @@ def read_record(rules: ShapeRules, sample: Sample, report: Report) -> ImageRecor
         DataError: If the image is broken, or has another size than the file says.
     """
     where = relative_name(sample.annotation, rules.data_root)
-    content, size = rules.contents[sample.annotation], read_image_size(sample.image)
+    content = rules.contents[sample.annotation]
+    size = rules.planned.get(sample.image) or read_image_size(sample.image)
     if content.size not in (None, tuple(size)):
         detail = f'{ImageSize(*content.size)}, the image is {size}'
         raise DataError('size in the JSON file differs from the image', detail, where)
@@ -169,12 +173,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         files, args.data_root = [args.data_root], args.data_root.parent
     report = Report()
     splits = split_files(args.data_root, files, args, choice)
-    samples, contents = collect_labelme(args.data_root, splits, args, report)
+    samples, contents, planned = collect_labelme(args.data_root, splits, args, report)
+    keep_sources(contents, samples, args)
     names = args.classes or find_class_names(contents.values(), args.rename)
     class_ids = {name: i for i, name in enumerate(names, 1)}
-    rules = ShapeRules(contents, args.data_root, class_ids, args.rename, args.tolerance)
+    rules = ShapeRules(contents, planned, args.data_root, class_ids, args.rename, args.tolerance)
     converted = convert_splits(samples, names, args.data_root, partial(read_record, rules), report)
-    finish(converted, report, args)
+    kept = {image['file_name'] for split in converted.values() for image in split.coco['images']}
+    owners = {sample.image: sample.annotation for items in samples.values() for sample in items}
+    extracted = {
+        image: owners[image]
+        for image in planned
+        if image in owners and relative_name(image, args.data_root) in kept
+    }
+    finish(converted, report, args, partial(write_planned, extracted))
 
 
 if __name__ == '__main__':

@@ -55,12 +55,21 @@ def find_existing(image_root: str | Path, file_names: Sequence[str]) -> np.ndarr
     return found
 
 
+def _real_path(path: str) -> str:
+    """A path without links; one that can name no file stays as it is."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return path
+
+
 def find_outside(
     image_root: str | Path | None, file_names: Sequence[str], data_root: str | Path | None = None
 ) -> np.ndarray:
     """Find names that lead out of the data, by ``..`` or from the root of the file system.
 
-    Links are not followed: whoever puts one into the data knows where it leads.
+    Links below the folders are not followed: whoever puts one into the data knows where it leads.
+    Where a link leads to the folders themselves, names of what it leads to are inside, too.
 
     Args:
         image_root: Folder that the names start from, None if it is not known.
@@ -77,6 +86,11 @@ def find_outside(
         inside = os.path.join(start, '')
     paths = (os.path.normpath(os.path.join(start, name)) for name in file_names)
     found = [not os.path.join(path, '').startswith(inside) for path in paths]
+    real = os.path.join(os.path.realpath(inside), '')
+    found = [
+        is_outside and not os.path.join(_real_path(os.path.join(start, name)), '').startswith(real)
+        for is_outside, name in zip(found, file_names, strict=True)
+    ]
     if image_root is None:
         found = [
             is_outside or os.path.isabs(name)

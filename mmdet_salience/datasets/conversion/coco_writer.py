@@ -214,8 +214,8 @@ def count_table(splits: Mapping[str, CocoSplit], with_empty: bool = True) -> str
     )
 
 
-def write_files(texts: Mapping[Path, str]) -> None:
-    """Write text files, all or none.
+def write_files(texts: Mapping[Path, str | bytes]) -> None:
+    """Write files, all or none.
 
     All are written under temporary names before the first is renamed, so a full disk leaves older
     files as they are.
@@ -230,7 +230,10 @@ def write_files(texts: Mapping[Path, str]) -> None:
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary[path].write_text(text, encoding='utf-8')
+            if isinstance(text, bytes):
+                temporary[path].write_bytes(text)
+            else:
+                temporary[path].write_text(text, encoding='utf-8')
         for path in texts:
             os.replace(temporary[path], path)
     finally:
