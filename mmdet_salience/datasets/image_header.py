@@ -150,7 +150,7 @@ def _png_exif(file: IO[bytes]) -> bytes:
     return b''
 
 
-def _is_turned(image: Image.Image) -> bool:
+def _is_turned(image: Any) -> bool:
     """Whether OpenCV exchanges width and height of an image because its EXIF tag says so."""
     if image.format not in TURNING_FORMATS:
         return False
