@@ -44,6 +44,32 @@ def require_plain_key(key: Any) -> None:
         refuse(f'key of type {type(key).__name__}')
 
 
+def require_room(
+    storage: Any, dtype: Any, offset: int, size: Sequence[int], stride: Sequence[int]
+) -> None:
+    """Make sure that a tensor lies in its storage.
+
+    Args:
+        storage: Where the numbers are.
+        dtype: What they are.
+        offset: Place of the first one.
+        size: Shape.
+        stride: Distance of neighbours in each dimension.
+
+    Raises:
+        pickle.UnpicklingError: Part of it would be outside, or these are no numbers.
+    """
+    if not isinstance(storage, torch.storage.TypedStorage):
+        refuse('tensor without storage')
+    if not isinstance(dtype, torch.dtype) or str(dtype).startswith('torch.q'):
+        refuse('tensor of no numbers')
+    require_counts(offset, *size, *stride)
+    count = storage._untyped_storage.nbytes() // dtype.itemsize
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if prod(size) and (last >= count or prod(size) > max(count, MAX_REPEATED)):
+        raise pickle.UnpicklingError(f'a tensor of shape {size!r:.80} is larger than its storage')
+
+
 def make_tensor(storage: Any, offset: int, size: Sequence[int], stride: Sequence[int]) -> Tensor:
     """Stand in for PyTorch's ``_rebuild_tensor``.
 
@@ -59,13 +85,7 @@ def make_tensor(storage: Any, offset: int, size: Sequence[int], stride: Sequence
     Raises:
         pickle.UnpicklingError: Part of it would be outside the storage.
     """
-    if not isinstance(storage, torch.storage.TypedStorage):
-        refuse('tensor without storage')
-    require_counts(offset, *size, *stride)
-    count = storage._untyped_storage.nbytes() // storage.dtype.itemsize
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if prod(size) and (last >= count or prod(size) > max(count, MAX_REPEATED)):
-        raise pickle.UnpicklingError(f'a tensor of shape {size!r:.80} is larger than its storage')
+    require_room(storage, getattr(storage, 'dtype', None), offset, size, stride)
     return torch._utils._rebuild_tensor(storage, offset, size, stride)
 
 
@@ -82,6 +102,25 @@ def make_tensor_v2(
     if hooks or metadata:
         refuse('tensor with hooks')
     return make_tensor(storage, offset, size, stride).requires_grad_(requires_grad is True)
+
+
+def make_tensor_v3(
+    storage: Any,
+    offset: int,
+    size: Sequence[int],
+    stride: Sequence[int],
+    requires_grad: bool,
+    hooks: Any,
+    dtype: Any,
+    metadata: Any = None,
+) -> Tensor:
+    """Stand in for ``_rebuild_tensor_v3``, of types without a storage of their own (float8)."""
+    if hooks or metadata:
+        refuse('tensor with hooks')
+    require_room(storage, dtype, offset, size, stride)
+    numbers = storage._untyped_storage
+    tensor = torch.empty(0, dtype=dtype, device=numbers.device).set_(numbers, offset, size, stride)
+    return tensor.requires_grad_(requires_grad is True)
 
 
 def make_parameter(data: Any, requires_grad: bool, hooks: Any) -> nn.Parameter:
@@ -148,6 +187,11 @@ def make_set(items: list = []) -> set:  # noqa: B006 (never changed)
     return set(items)
 
 
+def make_frozen_set(items: list = []) -> frozenset:  # noqa: B006 (never changed)
+    """Stand in for ``frozenset``."""
+    return frozenset(make_set(items))
+
+
 def make_complex(real: float = 0.0, imaginary: float = 0.0) -> complex:
     """Stand in for ``complex``."""
     return complex(real, imaginary)
@@ -202,6 +246,7 @@ CALLED: dict[str, Callable[..., Any]] = {
     'builtins.bytearray': make_bytearray,
     'builtins.bytes': make_bytes,
     'builtins.complex': make_complex,
+    'builtins.frozenset': make_frozen_set,
     'builtins.getattr': history_statistic,
     'builtins.set': make_set,
     'builtins.slice': make_slice,
@@ -213,6 +258,7 @@ CALLED: dict[str, Callable[..., Any]] = {
     'torch._utils._rebuild_parameter': make_parameter,
     'torch._utils._rebuild_tensor': make_tensor,
     'torch._utils._rebuild_tensor_v2': make_tensor_v2,
+    'torch._utils._rebuild_tensor_v3': make_tensor_v3,
 }
 # NumPy 1 and 2 keep the same functions in two modules, and a file tells who wrote it.
 for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):

@@ -54,6 +54,13 @@ def tensor(offset: Any = 0, size: Any = (2,), stride: Any = (1,), hooks: Any = N
     return Forged(torch._utils._rebuild_tensor_v2, arguments)
 
 
+def small_tensor(kind: Any, size: Any, hooks: Any = None) -> Forged:
+    """A tensor of a type without storages of its own, over two bytes."""
+    storage = torch.ones(2, dtype=torch.uint8).untyped_storage()
+    arguments = (storage, 0, size, (1,), False, OrderedDict() if hooks is None else hooks, kind)
+    return Forged(torch._utils._rebuild_tensor_v3, arguments)
+
+
 def nested(depth: int) -> tuple:
     """A tuple in a tuple in a tuple."""
     found: tuple = ()
@@ -89,6 +96,11 @@ FORGED = dict(
     tensor_of_overflowing_size=tensor(size=(HUGE, HUGE), stride=(HUGE, HUGE)),
     tensor_repeated_without_end=tensor(size=(HUGE,), stride=(0,)),
     tensor_with_hooks=tensor(hooks=OrderedDict(a=HistoryBuffer)),
+    small_tensor_beyond_its_storage=small_tensor(torch.uint16, (2,)),
+    small_tensor_repeated_without_end=small_tensor(torch.uint16, (HUGE,)),
+    small_tensor_of_no_numbers=small_tensor(torch.qint8, (2,)),
+    small_tensor_of_text=small_tensor('uint16', (1,)),
+    small_tensor_with_hooks=small_tensor(torch.uint16, (1,), OrderedDict(a=HistoryBuffer)),
     tensor_of_two_ranks=tensor(size=(1, 1), stride=(1,)),
     meta_tensor=torch.ones(2, device='meta'),
     sparse_tensor=torch.ones(2).to_sparse(),
@@ -104,6 +116,7 @@ FORGED = dict(
     codec=Forged(pickle.codecs.encode, ('a', 'idna')),
     deep_key={nested(10): 1},
     deep_element=Forged(set, ([nested(10)],)),
+    deep_frozen_element=Forged(frozenset, ([nested(10)],)),
     deep_entry=Forged(OrderedDict, ([(nested(10), 1)],)),
     counted_text=Forged(Counter, ('text',)),
     hidden_items=Forged(OrderedDict, (), dict(items=1)),

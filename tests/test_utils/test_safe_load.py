@@ -132,7 +132,7 @@ def harmless() -> dict[str, Any]:
         history=history,
         arrays=[np.arange(3), np.array(['pit']), np.array([[1, 2], [3, 4]], '>i2', order='F')],
         numbers=[np.float32(0.5), np.int64(2), np.bool_(True)],
-        plain=[Counter([3]), {1, 2}, b'bytes', slice(1, 2), 1j],
+        plain=[Counter([3]), {1, 2}, b'bytes', slice(1, 2), 1j, frozenset([1])],
         weights=nn.Linear(2, 1).state_dict(),
         parameter=nn.Parameter(torch.tensor([[0.0, 1.0], [0.0, 0.0]]).T),
         others=[torch.Size([1, 2]), torch.device('cpu'), torch.int8, torch.ones(2, 0), np.str_('')],
@@ -155,6 +155,17 @@ def test_harmless_classes_are_loaded(tmp_path: Path, options: dict, mmap: bool) 
     assert found['parameter'].requires_grad and found['parameter'].tolist() == [[0, 0], [1, 0]]
     copy = pickle.loads(pickle.dumps(found))  # nothing stands in for anything any more
     assert all(type(array) is np.ndarray for array in copy['arrays'])
+
+
+@pytest.mark.parametrize('mmap', [True, False])
+def test_tensors_without_storages_of_their_own_are_loaded(tmp_path: Path, mmap: bool) -> None:
+    """PyTorch reads them from zip archives alone."""
+    small = torch.tensor([0.5, -2.0]).to(torch.float8_e4m3fn)
+    saved = [small[1:], torch.tensor([65535, 1]).to(torch.uint16)]
+    torch.save(saved, tmp_path / 'a.pth')
+    found = load_safely(tmp_path / 'a.pth', mmap=mmap)
+    assert [value.dtype for value in found] == [torch.float8_e4m3fn, torch.uint16]
+    assert [value.tolist() for value in found] == [[-2], [65535, 1]]
 
 
 def test_histories_give_no_access_to_other_functions(tmp_path: Path) -> None:
