@@ -1,4 +1,4 @@
-"""The converter of LabelMe's files, on small data sets that the tests write."""
+"""The converter of LabelMe's files, on small datasets that the tests write."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The converter of class masks, on small data sets that the tests write."""
+"""The converter of class masks, on small datasets that the tests write."""
 
 import json
 import os

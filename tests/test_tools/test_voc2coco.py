@@ -1,4 +1,4 @@
-"""The converter of PASCAL VOC boxes, on small data sets that the tests write."""
+"""The converter of PASCAL VOC boxes, on small datasets that the tests write."""
 
 from pathlib import Path
 

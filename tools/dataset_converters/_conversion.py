@@ -89,7 +89,7 @@ def make_parser(
     """
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
-    add('data_root', type=read_root, help='folder of the data set; images stay in it')
+    add('data_root', type=read_root, help='folder of the dataset; images stay in it')
     out_help = 'folder of the annotation files (default: DATA_ROOT/annotations)'
     add('--out-dir', type=Path, help=out_help)
     split_help = 'names of the splits (default: those of train, val, test that are there)'
@@ -141,6 +141,14 @@ def read_entries(words: Sequence[str]) -> list[str]:
         wrong = f'repeated: {", ".join(sorted(repeated))}' if repeated else f'none in {words[0]}'
         raise ValueError(f'expected different classes, {wrong}')
     return entries
+
+
+def read_classes(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[str] | None:
+    """Classes that ``--classes`` names, in words or files; None without it, exit where wrong."""
+    try:
+        return args.classes and read_entries(args.classes)
+    except ValueError as error:
+        parser.error(f'--classes: {error}')
 
 
 def convert_splits(

@@ -31,7 +31,7 @@ from _conversion import (
     finish,
     keep_sources,
     make_parser,
-    read_entries,
+    read_classes,
 )
 from _image_pairs import add_ratio, check_splits
 from _labelme_files import LabelmeFile, collect_labelme, split_files, write_planned
@@ -150,10 +150,7 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, S
     if not all(label and name for label, _, name in pairs):
         parser.error('--rename expects LABEL=CLASS')
     args.rename = {label: name for label, _, name in pairs}
-    try:
-        names = args.classes and read_entries(args.classes)
-    except ValueError as error:
-        parser.error(f'--classes: {error}')
+    names = read_classes(parser, args)
     args.classes = names and [name for name in names if name not in NO_CLASSES]
     return args, check_splits(parser, args)
 

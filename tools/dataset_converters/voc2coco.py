@@ -29,7 +29,7 @@ from _conversion import (
     convert_splits,
     finish,
     make_parser,
-    read_entries,
+    read_classes,
 )
 from _image_pairs import PairLayout, add_pair_options, check_splits, collect_pairs, image_suffixes
 from _split_lists import Sample, SplitChoice, relative_name
@@ -252,10 +252,7 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, S
         'like others; "drop" leaves them out, so that finding one is an error (default: crowd)',
     )
     args = parser.parse_args(argv)
-    try:
-        args.classes = args.classes and read_entries(args.classes)
-    except ValueError as error:
-        parser.error(f'--classes: {error}')
+    args.classes = read_classes(parser, args)
     return args, check_splits(parser, args)
 
 

@@ -271,7 +271,7 @@ def repair_files(
     progress: Progress | None = None,
     pixels: bool = False,
 ) -> set[Id]:
-    """Compare the images with their files: spell them alike, drop those without one, mend sizes.
+    """Compare the images with their files: spell them alike, drop those without one, fix sizes.
 
     Args:
         draft: Changed in place; images with an ambiguous id stay.

@@ -134,7 +134,7 @@ class LoadCheckedImage(LoadImageFromFile):
         """Make a grey image of the annotated size, but no thin one.
 
         Args:
-            results: What the data set knows of the image.
+            results: What the dataset knows of the image.
             error: What is raised where no size is annotated.
 
         Returns:
@@ -154,7 +154,7 @@ def annotated_size(results: dict[str, Any]) -> tuple[int, int] | None:
     """Size of an image as its annotations say it.
 
     Args:
-        results: What the data set knows of the image.
+        results: What the dataset knows of the image.
 
     Returns:
         Width and height in pixels, None where one is missing or 0.
