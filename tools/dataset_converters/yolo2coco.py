@@ -32,7 +32,7 @@ from _conversion import (
     convert_splits,
     finish,
     make_parser,
-    read_entries,
+    read_classes,
 )
 from _split_lists import Sample, numbered_lines, relative_name
 from _yolo_data import class_names, collect_samples, folder_images, read_yaml, yaml_images
@@ -197,10 +197,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.image_dir and '{split}' not in args.image_dir:
         parser.error('--image-dir must hold {split}, such as {split}/images')
-    try:
-        args.classes = args.classes and read_entries(args.classes)
-    except ValueError as error:
-        parser.error(f'--classes: {error}')
+    args.classes = read_classes(parser, args)
     args.data_yaml = args.data_yaml or args.data_root / 'data.yaml'
     return args
 
